@@ -1,0 +1,3 @@
+module crdt-genome
+
+go 1.26
