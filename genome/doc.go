@@ -1,0 +1,80 @@
+// Package genome implements a replicated list of genes: a list CRDT in Fugue
+// order, with the state machine of one replica around it.
+//
+// A gene is one byte. A [Genome] is the list that one replica sees. It changes
+// by local edits, which return ops, and by applying the ops of others. The
+// package does no I/O, reads no clock, draws no random number, starts no
+// goroutine and depends on no map's order: the same calls give the same bytes
+// everywhere, so the same code runs in a daemon, in a simulation and in replay.
+//
+// # Invariants
+//
+//	G1. A dot is issued once: seq counts 1, 2, 3, … per replica without gaps.
+//	G2. What is applied is closed: with an event all earlier events of its
+//	    replica and the gene that it names are applied. Anything else is parked.
+//	G3. Applying is idempotent: events that Version includes change nothing.
+//	G4. The list depends only on the set of applied events.
+//	G5. A refused op has changed nothing.
+//	G6. Parked ops never advance the version and are bounded.
+//
+// # Order
+//
+// Concurrent inserts are ordered as Fugue orders them (Weidner and Kleppmann,
+// "The Art of the Fugue: Minimizing Interleaving in Collaborative Text
+// Editing", 2023): two people who type at one place never get their words
+// interleaved. Every gene hangs on one side of one parent; the list is the
+// tree read left children, gene, right children. Children of one side ascend
+// by (ReplicaID, gene number). An op therefore names one gene and one side.
+//
+// # Events and ops
+//
+// A unit event is one gene inserted or one gene deleted, and takes one seq of
+// its replica. The sequence of a replica's events is immutable; an [Op] is a
+// run of them, and may be cut or joined by whoever stores or sends it.
+//
+// # JSON
+//
+// For people; see [Op.MarshalJSON] and [DecodeJSON]. The envelope is that of
+// the original Rust program, the ids are not: its ids are rational paths that
+// say where but not between which genes, so its ops are refused with
+// [CodeForeignOp].
+//
+// # Binary block, version 1
+//
+// For peers and logs; see [AppendBlock] and [DecodeBlock]. uvarint is LEB128
+// in its shortest form, svarint the same of a zigzag-coded difference.
+//
+//	u8       version = 1
+//	u8       flags: bit 0 = chains present, others 0
+//	uvarint  R, replicas in the table, in the order of first use
+//	R times  uvarint actor
+//	         u32 LE  epoch
+//	         uvarint seq of its first op in this block; 0 = only referred to
+//	         if seq > 0:
+//	           uvarint number of genes it had inserted before that op
+//	           u64 LE  chain after its last op in this block (if bit 0)
+//	uvarint  N, ops
+//	uvarint  M, bytes of the records
+//	M bytes  N records
+//	rest     the genes of all inserts, in order
+//	u32 LE   CRC-32C of everything before
+//
+//	record:  u8 tag   bits 0-1  0 insert right, 1 insert left, 2 delete, 3 delete reverse
+//	                  bit 2     another author than the record before
+//	                  bit 3     the gene named belongs to another replica than the cursor's
+//	                  bits 4-7  n if 1 … 15 and there is no gap, else 0
+//	         [uvarint n<<1 | gap     if bits 4-7 are 0]
+//	         [uvarint seqs skipped, uvarint gene numbers skipped     if gap]
+//	         [uvarint author, a table index     if bit 2]
+//	         [uvarint replica of the gene named, a table index; R = root     if bit 3]
+//	         [svarint number of the gene named - cursor's     if not root]
+//
+// The seq and gene number of a record follow from the table and the records
+// before; a gap says how much is left out. The cursor is the gene that the
+// record before touched last: the last one inserted or deleted. Before the
+// first record the author and the cursor are gene 0 of table index 0. The gene
+// named is the parent, or the gene that the first event deletes.
+//
+// A block of one typed gene takes some 30 bytes, a typed gene within a larger
+// block about 2, a gene at a random place about 5.
+package genome

@@ -1,0 +1,545 @@
+package genome
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	list "crdt-genome/genome/internal/flatlist"
+)
+
+var (
+	// ErrIndex reports an index or range outside the list. Nothing was changed.
+	ErrIndex = errors.New("index outside the genome")
+	// ErrRun reports an edit of no genes, or of more than [MaxRun] in one
+	// insert. Nothing was changed; split the edit.
+	ErrRun = fmt.Errorf("an edit has 1 to %d genes", MaxRun)
+	// ErrReadOnly reports an edit of a genome that has no replica of its own.
+	ErrReadOnly = errors.New("genome has no replica of its own to write as")
+	// ErrFull reports that the list has no room for more genes. It numbers
+	// every gene ever inserted with 32 bits.
+	ErrFull = errors.New("genome is full")
+)
+
+// A Genome is one replica's list and all that it takes to keep it equal to the
+// others': version vector, chains, ops that came too early. Two genomes that
+// have applied the same events are equal, in whatever order these came.
+//
+// A Genome is not safe for concurrent use. It does no I/O; what must outlive
+// the process is the caller's to store: the ops that [Genome.Insert] and
+// [Genome.Delete] return and those in [Result.Applied], in that order.
+type Genome struct {
+	self    ReplicaID
+	list    *list.List
+	reps    []Head               // how far each is applied, by the list's local number; 0 is the root's
+	numbers map[ReplicaID]uint32 // local numbers; looked up only, never ranged over
+	sorted  []uint32             // local numbers of replicas with events, by ReplicaID
+	ops     uint64               // unit events applied
+	dead    int
+	parking parking
+	history *history               // nil if the caller keeps it
+	lookup  func(d Dot) (Op, bool) // the op that holds d, in whatever history there is; may be nil
+}
+
+// A Config says how a Genome is made. The zero Config is a read-only genome
+// that keeps its history in memory.
+type Config struct {
+	// Self is the replica that local edits are issued as; 0 for none.
+	Self ReplicaID
+	// NoHistory leaves it to the caller to keep the ops; Since then yields
+	// nothing.
+	NoHistory bool
+	// Lookup returns the applied op that holds an event, from where the caller
+	// keeps them. It tells a repeated op from a fork; without it (and with
+	// NoHistory) every op under a known dot passes for a repetition. Ignored
+	// unless NoHistory is set.
+	Lookup func(Dot) (Op, bool)
+}
+
+// New returns an empty genome that edits as self and keeps its history in
+// memory. It panics if self is not valid.
+func New(self ReplicaID) *Genome {
+	if !self.Valid() {
+		panic(fmt.Sprintf("genome: New(%v): epoch 0 is reserved", self))
+	}
+	return NewFromConfig(Config{Self: self})
+}
+
+// NewFromConfig returns an empty genome.
+func NewFromConfig(cfg Config) *Genome {
+	g := &Genome{
+		self:    cfg.Self,
+		list:    list.New(),
+		reps:    make([]Head, 1),
+		numbers: make(map[ReplicaID]uint32),
+	}
+	if cfg.NoHistory {
+		g.lookup = cfg.Lookup
+	} else {
+		g.history = &history{}
+		g.lookup = g.history.lookup
+	}
+	return g
+}
+
+// Self returns the replica that local edits are issued as, 0 for none.
+func (g *Genome) Self() ReplicaID { return g.self }
+
+// SetSelf makes later edits come from r: a new epoch. r must be valid and must
+// not have issued any event known here, or its ids would be issued twice.
+func (g *Genome) SetSelf(r ReplicaID) error {
+	if !r.Valid() {
+		return fmt.Errorf("replica %v: epoch 0 is reserved", r)
+	}
+	if g.Head(r).Seq > 0 {
+		return fmt.Errorf("replica %v has issued ops already", r)
+	}
+	g.self = r
+	return nil
+}
+
+// Insert inserts genes before the index-th gene, 0 ≤ index ≤ Len, and returns
+// the op that does the same elsewhere. The genes are copied. It fails with
+// [ErrIndex], [ErrRun], [ErrReadOnly] or [ErrFull] and then changes nothing.
+// O(log n + len(genes)).
+func (g *Genome) Insert(index int, genes []byte) (Op, error) {
+	switch {
+	case !g.self.Valid():
+		return Op{}, ErrReadOnly
+	case index < 0 || index > g.Len():
+		return Op{}, fmt.Errorf("insert at %d of %d: %w", index, g.Len(), ErrIndex)
+	case len(genes) == 0 || len(genes) > MaxRun:
+		return Op{}, ErrRun
+	case !g.list.Room(len(genes)):
+		return Op{}, ErrFull
+	}
+	rep := g.number(g.self)
+	op := Op{
+		Kind:  Insert,
+		Dot:   Dot{g.self, g.reps[rep].Seq + 1},
+		Gene:  uint64(g.list.Genes(rep)),
+		Genes: slices.Clone(genes),
+	}
+	parent, side := g.list.InsertAt(rep, index, op.Genes)
+	op.Ref, op.Side = g.geneID(parent), Side(side)
+	g.advance(rep, op)
+	return op, nil
+}
+
+// Delete deletes count genes from the index-th on and returns the ops that do
+// the same elsewhere: one for each run of consecutive ids. It fails with
+// [ErrIndex], [ErrRun] or [ErrReadOnly] and then changes nothing.
+// O(count + runs × log n).
+func (g *Genome) Delete(index, count int) ([]Op, error) {
+	switch {
+	case !g.self.Valid():
+		return nil, ErrReadOnly
+	case count < 1:
+		return nil, ErrRun
+	case index < 0 || index > g.Len() || count > g.Len()-index:
+		return nil, fmt.Errorf("delete %d from %d of %d: %w", count, index, g.Len(), ErrIndex)
+	}
+	rep := g.number(g.self)
+	var ops []Op
+	g.list.DeleteAt(index, count, func(first list.Ref, n uint32, reverse bool) {
+		for n > 0 { // a run may be longer than an op
+			part := min(n, MaxRun)
+			op := Op{
+				Kind:    Delete,
+				Reverse: reverse,
+				Dot:     Dot{g.self, g.reps[rep].Seq + 1},
+				Gene:    uint64(g.list.Genes(rep)),
+				Ref:     g.geneID(first),
+				Count:   uint64(part),
+			}
+			g.advance(rep, op)
+			ops = append(ops, op)
+			first.Gene += part
+			n -= part
+		}
+	})
+	g.dead += count
+	return ops, nil
+}
+
+// A Result says what became of an op from elsewhere.
+type Result struct {
+	// Applied is what was applied, in order: the op, without a head that was
+	// known already, and the parked ops that had waited for it. Store these.
+	Applied []Op
+	// Duplicate is set when all of the op was known already.
+	Duplicate bool
+	// Parked is set when the op waits for what Missing says. It is not applied
+	// and must not be acknowledged as held.
+	Parked  bool
+	Missing []Missing
+	// Refused names parked ops that turned out bad when their time had come.
+	Refused []*OpError
+}
+
+// Apply applies an op from elsewhere, as [Genome.ApplyFrom] does, on the
+// account of peer 0.
+func (g *Genome) Apply(op Op) (Result, error) { return g.ApplyFrom(0, op) }
+
+// ApplyFrom applies an op from elsewhere, parks it if something that it
+// depends on is not there yet (within bounds counted for each peer; the number
+// means nothing else), and does nothing if it is known. Any order of arrival
+// and any repetition leads to the same genome. The error is an [*OpError], and
+// then nothing was changed. The genes of op may be kept in the history and
+// must not be changed afterwards.
+//
+// O(log n + s log n + genes), s being the concurrent siblings at that very
+// place, of which every replica can have one.
+func (g *Genome) ApplyFrom(peer uint64, op Op) (Result, error) {
+	var res Result
+	if err := op.Check(); err != nil {
+		return res, err
+	}
+	missing, err := g.admit(op, &res)
+	if err != nil {
+		return Result{}, err
+	}
+	if missing != nil {
+		if err := g.parking.park(peer, op, *missing); err != nil {
+			return Result{}, err
+		}
+		return Result{Parked: true, Missing: []Missing{*missing}}, nil
+	}
+	for i := 0; i < len(res.Applied); i++ {
+		g.release(res.Applied[i].Dot.Replica, &res)
+	}
+	return res, nil
+}
+
+// admit applies op and appends to res.Applied, sets res.Duplicate, or returns
+// what op waits for.
+func (g *Genome) admit(op Op, res *Result) (*Missing, error) {
+	head := g.Head(op.Dot.Replica)
+	switch {
+	case op.Dot.Seq > head.Seq+1:
+		if op.Dot.Seq > head.Seq+MaxSeqAhead {
+			return nil, op.refuse(CodeSeqTooFar, fmt.Sprintf("only %d events of that replica are held, and at most %d may be ahead", head.Seq, MaxSeqAhead))
+		}
+		return g.wait(op, Missing{Replica: op.Dot.Replica, From: head.Seq + 1, To: op.Dot.Seq - 1})
+	case op.Dot.Seq <= head.Seq:
+		if err := g.compare(op, head.Seq); err != nil {
+			return nil, err
+		}
+		if op.Last() <= head.Seq {
+			res.Duplicate = len(res.Applied) == 0
+			return nil, nil
+		}
+		op = g.trim(op, head.Seq)
+	}
+	if missing := g.missingGene(op); missing != nil {
+		if missing.Replica == op.Dot.Replica {
+			return nil, op.refuse(CodeUnknownTarget, fmt.Sprintf("names gene %d of its own replica, which had inserted %d", missing.Gene, g.Genes(missing.Replica)))
+		}
+		if missing.Gene >= g.Genes(missing.Replica)+MaxSeqAhead {
+			return nil, op.refuse(CodeSeqTooFar, fmt.Sprintf("names a gene of %v more than %d ahead of what is held", missing.Replica, MaxSeqAhead))
+		}
+		return g.wait(op, *missing)
+	}
+	if err := g.integrate(op, res); err != nil {
+		return nil, err
+	}
+	return nil, nil
+}
+
+// wait returns m, unless it asks for events of this very replica: these can
+// only be missing because the own history was rolled back.
+func (g *Genome) wait(op Op, m Missing) (*Missing, error) {
+	if m.Replica == g.self {
+		return nil, op.refuse(CodeSelfAhead, fmt.Sprintf("depends on events of %v, this replica, that are not held here: the log was rolled back", m.Replica))
+	}
+	return &m, nil
+}
+
+// trim cuts off what is known of op, whose first event is.
+func (g *Genome) trim(op Op, known uint64) Op {
+	n := int(known - op.Dot.Seq + 1)
+	if op.Kind == Insert && op.Gene == NoGene {
+		op.Gene = g.Genes(op.Dot.Replica) - uint64(n) // its first n events are the replica's last
+	}
+	return op.TrimHead(n)
+}
+
+// compare returns a dot_conflict if op's events up to known differ from those
+// that are held under the same dots.
+func (g *Genome) compare(op Op, known uint64) error {
+	if g.lookup == nil {
+		return nil
+	}
+	for seq := op.Dot.Seq; seq <= min(known, op.Last()); {
+		held, ok := g.lookup(Dot{op.Dot.Replica, seq})
+		if !ok {
+			return nil
+		}
+		for ; seq <= min(known, op.Last(), held.Last()); seq++ {
+			i, j := int(seq-op.Dot.Seq), int(seq-held.Dot.Seq)
+			if i == 0 && op.Gene == NoGene {
+				op.Gene = held.Gene
+				if held.Kind == Insert {
+					op.Gene += uint64(j)
+				}
+			}
+			if ours, theirs := held.Event(j), op.Event(i); ours != theirs {
+				err := op.refuse(CodeDotConflict, fmt.Sprintf("%v exists with other content", Dot{op.Dot.Replica, seq}))
+				err.Hint = fmt.Sprintf("two processes may run as actor %d", op.Dot.Replica.Actor())
+				err.Ours, err.Theirs = ours.String(), theirs.String()
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// missingGene returns the gene that op names and that is not held, or nil.
+func (g *Genome) missingGene(op Op) *Missing {
+	if op.Ref.IsRoot() && op.Kind == Insert {
+		return nil
+	}
+	last := op.Ref.Gene
+	if op.Kind == Delete {
+		last += op.Count - 1
+	}
+	if last < g.Genes(op.Ref.Replica) {
+		return nil
+	}
+	return &Missing{Replica: op.Ref.Replica, Gene: last, HasGene: true}
+}
+
+// integrate applies op, whose dependencies are all there and whose first event
+// is the next of its replica.
+func (g *Genome) integrate(op Op, res *Result) error {
+	known := g.Genes(op.Dot.Replica)
+	if op.Gene != NoGene && op.Gene != known {
+		err := op.refuse(CodeDotConflict, fmt.Sprintf("says that its replica had inserted %d genes before; it was %d", op.Gene, known))
+		err.Hint = "leave out \"gene\" if the op was written by hand; otherwise that replica's history has forked"
+		err.Ours, err.Theirs = fmt.Sprint("gene ", known), fmt.Sprint("gene ", op.Gene)
+		return err
+	}
+	op.Gene = known
+	if _, ok := g.numbers[op.Dot.Replica]; !ok && len(g.reps) > MaxReplicas {
+		return op.refuse(CodeTooManyReplicas, fmt.Sprintf("%d replicas are known, which is the most", MaxReplicas))
+	}
+	if op.Kind == Insert {
+		if !g.list.Room(len(op.Genes)) {
+			return op.refuse(CodeGenomeFull, ErrFull.Error())
+		}
+		rep := g.number(op.Dot.Replica)
+		if !g.list.Insert(rep, g.ref(op.Ref), list.Side(op.Side), op.Genes) {
+			return op.refuse(CodeOpInvalid, fmt.Sprintf("its replica has a gene on side %v of %v already", op.Side, op.Ref))
+		}
+		g.advance(rep, op)
+	} else {
+		rep := g.number(op.Dot.Replica)
+		g.dead += g.list.Delete(g.ref(op.Ref), uint32(op.Count))
+		g.advance(rep, op)
+	}
+	res.Applied = append(res.Applied, op)
+	return nil
+}
+
+// advance records that op, the next of replica number rep, is applied.
+func (g *Genome) advance(rep uint32, op Op) {
+	r := &g.reps[rep]
+	if r.Seq == 0 {
+		i, _ := slices.BinarySearchFunc(g.sorted, r.Replica, func(n uint32, id ReplicaID) int {
+			return Dot{g.reps[n].Replica, 0}.Compare(Dot{id, 0})
+		})
+		g.sorted = slices.Insert(g.sorted, i, rep)
+	}
+	r.Seq = op.Last()
+	r.Chain = r.Chain.Extend(op)
+	g.ops += uint64(op.Len())
+	if g.history != nil {
+		g.history.append(op)
+	}
+}
+
+// release applies the parked ops that waited for r and can be applied now.
+func (g *Genome) release(r ReplicaID, res *Result) {
+	for {
+		w := g.parking.ready(r, g.Head(r).Seq, g.Genes(r))
+		if w == nil {
+			return
+		}
+		missing, err := g.admit(w.op, res)
+		if missing != nil {
+			w.missing = *missing
+			g.parking.wait(w)
+			continue
+		}
+		g.parking.leave(w)
+		var bad *OpError
+		if errors.As(err, &bad) {
+			res.Refused = append(res.Refused, bad)
+		}
+	}
+}
+
+// CheckHeads compares the chains that a batch carries with what applying its
+// ops here would give, before any is applied. It returns one dot_conflict for
+// each replica whose history has forked; the caller leaves that replica's ops
+// out. Nothing can be said, and nothing is returned, for a replica of which
+// more is held than the batch tells, or whose ops do not join what is held.
+// O(events in the batch).
+func (g *Genome) CheckHeads(b Block) []*OpError {
+	if len(b.Heads) == 0 {
+		return nil
+	}
+	rolled := make(map[ReplicaID]Head, len(b.Heads)) // looked up only
+	for _, h := range b.Heads {
+		rolled[h.Replica] = g.Head(h.Replica)
+	}
+	for _, op := range b.Ops {
+		h := rolled[op.Dot.Replica]
+		if op.Last() <= h.Seq || op.Dot.Seq > h.Seq+1 || op.Gene == NoGene {
+			continue
+		}
+		if op.Dot.Seq <= h.Seq {
+			op = op.TrimHead(int(h.Seq - op.Dot.Seq + 1))
+		}
+		rolled[op.Dot.Replica] = Head{h.Replica, op.Last(), h.Chain.Extend(op)}
+	}
+	var forks []*OpError
+	for _, theirs := range b.Heads {
+		ours := rolled[theirs.Replica]
+		if ours.Seq != theirs.Seq || ours.Chain == theirs.Chain {
+			continue
+		}
+		forks = append(forks, &OpError{
+			Code:   CodeDotConflict,
+			Dot:    Dot{theirs.Replica, theirs.Seq},
+			Detail: fmt.Sprintf("the history of %v up to seq %d differs from the one held here", theirs.Replica, theirs.Seq),
+			Hint:   fmt.Sprintf("two processes may run as actor %d, or a log was damaged", theirs.Replica.Actor()),
+			Ours:   ours.Chain.String(),
+			Theirs: theirs.Chain.String(),
+		})
+	}
+	return forks
+}
+
+// number returns the local number of r, registering it.
+func (g *Genome) number(r ReplicaID) uint32 {
+	n, ok := g.numbers[r]
+	if !ok {
+		n = g.list.Replica(uint64(r))
+		g.numbers[r] = n
+		g.reps = append(g.reps, Head{r, 0, NewChain(r)})
+	}
+	return n
+}
+
+// ref translates an id that is known to be held; Root is the list's zero Ref.
+func (g *Genome) ref(id GeneID) list.Ref {
+	return list.Ref{Rep: g.numbers[id.Replica], Gene: uint32(id.Gene)}
+}
+
+func (g *Genome) geneID(r list.Ref) GeneID {
+	return GeneID{g.reps[r.Rep].Replica, uint64(r.Gene)}
+}
+
+// Len returns the number of genes in the list. O(1).
+func (g *Genome) Len() int { return g.list.Len() }
+
+// Bytes returns the genes in order, as a copy. O(n).
+func (g *Genome) Bytes() []byte { return g.AppendBytes(make([]byte, 0, g.Len())) }
+
+// AppendBytes appends the genes in order to dst. O(n).
+func (g *Genome) AppendBytes(dst []byte) []byte { return g.list.AppendTo(dst) }
+
+// String returns the genes as lower-case hex, two digits a gene. O(n).
+func (g *Genome) String() string { return hex.EncodeToString(g.Bytes()) }
+
+// Version returns the version vector, as a copy. O(replicas).
+func (g *Genome) Version() Version {
+	v := make(Version, 0, len(g.sorted))
+	for _, n := range g.sorted {
+		v = append(v, VersionEntry{g.reps[n].Replica, g.reps[n].Seq})
+	}
+	return v
+}
+
+// Heads returns the version vector with the chain of each replica, by
+// ascending replica. O(replicas).
+func (g *Genome) Heads() []Head {
+	heads := make([]Head, 0, len(g.sorted))
+	for _, n := range g.sorted {
+		heads = append(heads, g.reps[n])
+	}
+	return heads
+}
+
+// Head returns how far r's history is applied; seq 0 if not at all. O(1).
+func (g *Genome) Head(r ReplicaID) Head {
+	if n, ok := g.numbers[r]; ok {
+		return g.reps[n]
+	}
+	return Head{r, 0, NewChain(r)}
+}
+
+// Ops returns the number of unit events applied. O(1).
+func (g *Genome) Ops() uint64 { return g.ops }
+
+// Genes returns how many genes r has inserted, dead ones included. O(1).
+func (g *Genome) Genes(r ReplicaID) uint64 {
+	if n, ok := g.numbers[r]; ok {
+		return uint64(g.list.Genes(n))
+	}
+	return 0
+}
+
+// Tombstones returns the number of deleted genes, which stay in the list for
+// ever because an op that is still under way may name them. O(1).
+func (g *Genome) Tombstones() int { return g.dead }
+
+// Parked returns how many ops, and about how many bytes, wait for others.
+func (g *Genome) Parked() (ops, bytes int) { return g.parking.ops, g.parking.bytes }
+
+// IndexOf returns how many genes stand before id, whether id itself is in the
+// list or deleted, and whether it is known at all. O(log n).
+func (g *Genome) IndexOf(id GeneID) (index int, live, known bool) {
+	if id.IsRoot() || id.Gene >= g.Genes(id.Replica) {
+		return 0, false, false
+	}
+	index, live = g.list.Index(g.ref(id))
+	return index, live, true
+}
+
+// A Run is neighbours in the list with consecutive ids of one replica, alike
+// alive or dead.
+type Run struct {
+	First GeneID
+	N     int
+	Live  bool
+	Genes []byte // nil if dead; valid until the genome changes
+}
+
+// Runs yields the list in order, dead genes included. A run may be cut
+// anywhere, so neighbours may belong together. The genome must not change
+// meanwhile.
+func (g *Genome) Runs() iter.Seq[Run] {
+	return func(yield func(Run) bool) {
+		for r := range g.list.Runs() {
+			if !yield(Run{g.geneID(r.First), int(r.N), r.Live, r.Text}) {
+				return
+			}
+		}
+	}
+}
+
+// Since yields the ops that a peer with vector v lacks, in an order in which it
+// can apply them without parking, known heads cut off. It needs the history in
+// memory and yields nothing with [Config.NoHistory]. The genome must not
+// change meanwhile.
+func (g *Genome) Since(v Version) iter.Seq[Op] {
+	lacks := v.Lacks(g.Version())
+	if g.history == nil || len(lacks) == 0 {
+		return func(func(Op) bool) {}
+	}
+	return g.history.since(v, lacks)
+}
