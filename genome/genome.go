@@ -87,14 +87,13 @@ func NewFromConfig(cfg Config) *Genome {
 // Self returns the replica that local edits are issued as, 0 for none.
 func (g *Genome) Self() ReplicaID { return g.self }
 
-// SetSelf makes later edits come from r: a new epoch. r must be valid and must
-// not have issued any event known here, or its ids would be issued twice.
+// SetSelf makes later edits come from r: a new epoch, or, after the history of
+// r was replayed, r itself. The caller vouches that r has issued no event
+// beyond those applied here, or ids would be issued twice; see G1. It fails if
+// r is not valid.
 func (g *Genome) SetSelf(r ReplicaID) error {
 	if !r.Valid() {
 		return fmt.Errorf("replica %v: epoch 0 is reserved", r)
-	}
-	if g.Head(r).Seq > 0 {
-		return fmt.Errorf("replica %v has issued ops already", r)
 	}
 	g.self = r
 	return nil
@@ -218,11 +217,15 @@ func (g *Genome) ApplyFrom(peer uint64, op Op) (Result, error) {
 func (g *Genome) admit(op Op, res *Result) (*Missing, error) {
 	head := g.Head(op.Dot.Replica)
 	switch {
+	case g.selfAhead(op):
+		err := op.refuse(CodeSelfAhead, fmt.Sprintf("holds or names events of %v, which is this replica, that are not held here", g.self))
+		err.Hint = "the log of this actor was rolled back, or another process runs as this actor"
+		return nil, err
 	case op.Dot.Seq > head.Seq+1:
 		if op.Dot.Seq > head.Seq+MaxSeqAhead {
 			return nil, op.refuse(CodeSeqTooFar, fmt.Sprintf("only %d events of that replica are held, and at most %d may be ahead", head.Seq, MaxSeqAhead))
 		}
-		return g.wait(op, Missing{Replica: op.Dot.Replica, From: head.Seq + 1, To: op.Dot.Seq - 1})
+		return &Missing{Replica: op.Dot.Replica, From: head.Seq + 1, To: op.Dot.Seq - 1}, nil
 	case op.Dot.Seq <= head.Seq:
 		if err := g.compare(op, head.Seq); err != nil {
 			return nil, err
@@ -240,7 +243,7 @@ func (g *Genome) admit(op Op, res *Result) (*Missing, error) {
 		if missing.Gene >= g.Genes(missing.Replica)+MaxSeqAhead {
 			return nil, op.refuse(CodeSeqTooFar, fmt.Sprintf("names a gene of %v more than %d ahead of what is held", missing.Replica, MaxSeqAhead))
 		}
-		return g.wait(op, *missing)
+		return missing, nil
 	}
 	if err := g.integrate(op, res); err != nil {
 		return nil, err
@@ -248,13 +251,17 @@ func (g *Genome) admit(op Op, res *Result) (*Missing, error) {
 	return nil, nil
 }
 
-// wait returns m, unless it asks for events of this very replica: these can
-// only be missing because the own history was rolled back.
-func (g *Genome) wait(op Op, m Missing) (*Missing, error) {
-	if m.Replica == g.self {
-		return nil, op.refuse(CodeSelfAhead, fmt.Sprintf("depends on events of %v, this replica, that are not held here: the log was rolled back", m.Replica))
+// selfAhead reports whether op shows that this replica has issued more than it
+// holds: an event of its own, or a gene of its own that another one names.
+func (g *Genome) selfAhead(op Op) bool {
+	if !g.self.Valid() {
+		return false
 	}
-	return &m, nil
+	if op.Dot.Replica == g.self && op.Last() > g.Head(g.self).Seq {
+		return true
+	}
+	missing := g.missingGene(op)
+	return missing != nil && missing.Replica == g.self
 }
 
 // trim cuts off what is known of op, whose first event is.

@@ -14,7 +14,7 @@ const (
 	CodeSeqTooFar       Code = "seq_too_far"              // further ahead than MaxSeqAhead: send what lies between first
 	CodeForeignOp       Code = "foreign_op"               // an op of the Rust crdt-genome: cannot be merged
 	CodeDotConflict     Code = "dot_conflict"             // the dot is taken by other content: a fork, tell the operator
-	CodeSelfAhead       Code = "self_ahead"               // depends on own events that were lost: call SetSelf, then again
+	CodeSelfAhead       Code = "self_ahead"               // shows events of the own replica that are not held: call SetSelf with a new epoch, then again
 	CodePendingFull     Code = "pending_full"             // no room to park it: send its past first, then again
 	CodeTooManyOps      Code = "too_many_ops"             // more ops than a batch may hold: send fewer
 	CodeTooManyReplicas Code = "too_many_replicas"        // MaxReplicas are known already
