@@ -103,6 +103,20 @@ func (l *List) put(i int, rep, d, e uint32, genes []byte) {
 // siblingLess orders the children of one side.
 func (l *List) siblingLess(rep uint32, b Ref) bool { return l.names[rep] < l.names[b.Rep] }
 
+// leftSubtree returns where the left subtree of the gene at p begins.
+func (l *List) leftSubtree(p int) int {
+	lo := p
+	for l.entries[p].less(l.entries[lo-1]) {
+		lo--
+	}
+	if l.entries[lo-1].d == l.entries[p].d { // a sibling: pass its right subtree
+		for l.entries[lo].d > l.entries[p].d {
+			lo++
+		}
+	}
+	return lo
+}
+
 // Insert inserts genes as a child of parent and a chain after it.
 func (l *List) Insert(rep uint32, parent Ref, side Side, genes []byte) bool {
 	p := l.place(parent)
@@ -110,9 +124,7 @@ func (l *List) Insert(rep uint32, parent Ref, side Side, genes []byte) bool {
 	lo, hi := p+1, p+1 // the children's subtrees on that side
 	if side == Left {
 		key = entry{d: l.entries[p].d, e: l.entries[p].e + 1}
-		for lo, hi = p, p; l.entries[lo-1].d > l.entries[p].d || l.entries[lo-1].d == l.entries[p].d && l.entries[lo-1].e > l.entries[p].e; {
-			lo--
-		}
+		lo, hi = l.leftSubtree(p), p
 	} else {
 		for hi < len(l.entries) && l.entries[hi].d > l.entries[p].d {
 			hi++
@@ -128,12 +140,7 @@ func (l *List) Insert(rep uint32, parent Ref, side Side, genes []byte) bool {
 			return false
 		}
 		if at < 0 && l.siblingLess(rep, e.id) {
-			at = i
-			if side == Left { // before the left subtree of that sibling too
-				for at > lo && e.less(l.entries[at-1]) {
-					at--
-				}
-			}
+			at = l.leftSubtree(i)
 		}
 	}
 	if at < 0 {
