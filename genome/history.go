@@ -3,6 +3,7 @@ package genome
 import (
 	"iter"
 	"math"
+	"slices"
 	"sort"
 )
 
@@ -14,10 +15,18 @@ type history struct {
 	by  map[ReplicaID][]int // the places of a replica's ops in ops, ascending; never ranged over
 }
 
+// append adds op, joined to the op before where the two are one run.
 func (h *history) append(op Op) {
+	if last := len(h.ops) - 1; last >= 0 {
+		if joined, ok := h.ops[last].Join(op); ok {
+			h.ops[last] = joined
+			return
+		}
+	}
 	if h.by == nil {
 		h.by = make(map[ReplicaID][]int)
 	}
+	op.Genes = slices.Clip(op.Genes) // so that a later join cannot write into the caller's array
 	h.by[op.Dot.Replica] = append(h.by[op.Dot.Replica], len(h.ops))
 	h.ops = append(h.ops, op)
 }

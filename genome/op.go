@@ -180,6 +180,39 @@ func (op Op) Head(n int) Op {
 	return op
 }
 
+// Join returns op followed by next as one op, if the two are one run: next
+// holds the following events of the same replica, and a run can hold them. Both
+// must have their Gene known. Genes are appended to op.Genes in the manner of
+// the built-in append, so op's own array may be grown in place.
+func (op Op) Join(next Op) (Op, bool) {
+	n := uint64(op.Len())
+	if next.Dot.Replica != op.Dot.Replica || next.Dot.Seq != op.Dot.Seq+n ||
+		next.Kind != op.Kind || n+uint64(next.Len()) > MaxRun {
+		return op, false
+	}
+	if op.Kind == Insert {
+		if next.Gene != op.Gene+n || !next.chained() {
+			return op, false
+		}
+		op.Genes = append(op.Genes, next.Genes...)
+		return op, true
+	}
+	if next.Gene != op.Gene || next.Ref.Replica != op.Ref.Replica {
+		return op, false
+	}
+	up, down := op.Count == 1 || !op.Reverse, op.Count == 1 || op.Reverse
+	switch {
+	case up && next.Ref.Gene == op.Ref.Gene+n && (next.Count == 1 || !next.Reverse):
+		op.Reverse = false
+	case down && next.Ref.Gene+next.Count == op.Ref.Gene && (next.Count == 1 || next.Reverse):
+		op.Reverse, op.Ref.Gene = true, next.Ref.Gene
+	default:
+		return op, false
+	}
+	op.Count += next.Count
+	return op, true
+}
+
 // An Event is one unit event: what a dot stands for. Events are comparable;
 // two different events under one dot are a fork.
 type Event struct {
