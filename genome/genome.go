@@ -1,6 +1,7 @@
 package genome
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -36,9 +37,13 @@ type Genome struct {
 	reps    []Head               // how far each is applied, by the list's local number; 0 is the root's
 	numbers map[ReplicaID]uint32 // local numbers; looked up only, never ranged over
 	sorted  []uint32             // local numbers of replicas with events, by ReplicaID
+	author  uint32               // the number that find returned last for an author,
+	named   uint32               // and for the replica of a gene that an op names
 	ops     uint64               // unit events applied
 	dead    int
 	parking parking
+	applied []Op                   // Result.Applied of the last call
+	text    []byte                 // where the genes of local inserts are kept: the rest of a chunk
 	history *history               // nil if the caller keeps it
 	lookup  func(d Dot) (Op, bool) // the op that holds d, in whatever history there is; may be nil
 }
@@ -119,12 +124,28 @@ func (g *Genome) Insert(index int, genes []byte) (Op, error) {
 		Kind:  Insert,
 		Dot:   Dot{g.self, g.reps[rep].Seq + 1},
 		Gene:  uint64(g.list.Genes(rep)),
-		Genes: slices.Clone(genes),
+		Genes: g.keep(genes),
 	}
 	parent, side := g.list.InsertAt(rep, index, op.Genes)
 	op.Ref, op.Side = g.geneID(parent), Side(side)
-	g.advance(rep, op)
+	g.advance(rep, &op)
 	return op, nil
+}
+
+// keepChunk is how much is allocated at once for the genes of local inserts.
+const keepChunk = 4096
+
+// keep returns a copy of genes that nobody else can write to.
+func (g *Genome) keep(genes []byte) []byte {
+	if len(genes) > keepChunk/4 {
+		return slices.Clone(genes)
+	}
+	if cap(g.text)-len(g.text) < len(genes) {
+		g.text = make([]byte, 0, keepChunk)
+	}
+	start := len(g.text)
+	g.text = append(g.text, genes...)
+	return g.text[start:len(g.text):len(g.text)]
 }
 
 // Delete deletes count genes from the index-th on and returns the ops that do
@@ -153,7 +174,7 @@ func (g *Genome) Delete(index, count int) ([]Op, error) {
 				Ref:     g.geneID(first),
 				Count:   uint64(part),
 			}
-			g.advance(rep, op)
+			g.advance(rep, &op)
 			ops = append(ops, op)
 			first.Gene += part
 			n -= part
@@ -167,6 +188,7 @@ func (g *Genome) Delete(index, count int) ([]Op, error) {
 type Result struct {
 	// Applied is what was applied, in order: the op, without a head that was
 	// known already, and the parked ops that had waited for it. Store these.
+	// The slice, not the genes, is used again by the next call.
 	Applied []Op
 	// Duplicate is set when all of the op was known already.
 	Duplicate bool
@@ -192,10 +214,10 @@ func (g *Genome) Apply(op Op) (Result, error) { return g.ApplyFrom(0, op) }
 // O(log n + s log n + genes), s being the concurrent siblings at that very
 // place, of which every replica can have one.
 func (g *Genome) ApplyFrom(peer uint64, op Op) (Result, error) {
-	var res Result
 	if err := op.Check(); err != nil {
-		return res, err
+		return Result{}, err
 	}
+	res := Result{Applied: g.applied[:0]}
 	missing, err := g.admit(op, &res)
 	if err != nil {
 		return Result{}, err
@@ -206,62 +228,52 @@ func (g *Genome) ApplyFrom(peer uint64, op Op) (Result, error) {
 		}
 		return Result{Parked: true, Missing: []Missing{*missing}}, nil
 	}
-	for i := 0; i < len(res.Applied); i++ {
-		g.release(res.Applied[i].Dot.Replica, &res)
+	if g.parking.ops > 0 {
+		for i := 0; i < len(res.Applied); i++ {
+			g.release(res.Applied[i].Dot.Replica, &res)
+		}
 	}
+	g.applied = res.Applied
 	return res, nil
 }
 
 // admit applies op and appends to res.Applied, sets res.Duplicate, or returns
 // what op waits for.
 func (g *Genome) admit(op Op, res *Result) (*Missing, error) {
-	head := g.Head(op.Dot.Replica)
-	switch {
-	case g.selfAhead(op):
-		err := op.refuse(CodeSelfAhead, fmt.Sprintf("holds or names events of %v, which is this replica, that are not held here", g.self))
-		err.Hint = "the log of this actor was rolled back, or another process runs as this actor"
-		return nil, err
-	case op.Dot.Seq > head.Seq+1:
-		if op.Dot.Seq > head.Seq+MaxSeqAhead {
-			return nil, op.refuse(CodeSeqTooFar, fmt.Sprintf("only %d events of that replica are held, and at most %d may be ahead", head.Seq, MaxSeqAhead))
+	rep, ref := g.find(op.Dot.Replica, &g.author), g.find(op.Ref.Replica, &g.named)
+	known := g.reps[rep].Seq
+	if op.Dot.Replica == g.self && op.Last() > known {
+		return nil, g.selfAhead(&op)
+	}
+	if op.Dot.Seq > known+1 {
+		if op.Dot.Seq > known+MaxSeqAhead {
+			return nil, op.refuse(CodeSeqTooFar, fmt.Sprintf("only %d events of that replica are held, and at most %d may be ahead", known, MaxSeqAhead))
 		}
-		return &Missing{Replica: op.Dot.Replica, From: head.Seq + 1, To: op.Dot.Seq - 1}, nil
-	case op.Dot.Seq <= head.Seq:
-		if err := g.compare(op, head.Seq); err != nil {
+		return &Missing{Replica: op.Dot.Replica, From: known + 1, To: op.Dot.Seq - 1}, nil
+	}
+	if op.Dot.Seq <= known {
+		if err := g.compare(op, known); err != nil {
 			return nil, err
 		}
-		if op.Last() <= head.Seq {
+		if op.Last() <= known {
 			res.Duplicate = len(res.Applied) == 0
 			return nil, nil
 		}
-		op = g.trim(op, head.Seq)
+		op = g.trim(op, known)
+		ref = g.find(op.Ref.Replica, &g.named)
 	}
-	if missing := g.missingGene(op); missing != nil {
-		if missing.Replica == op.Dot.Replica {
-			return nil, op.refuse(CodeUnknownTarget, fmt.Sprintf("names gene %d of its own replica, which had inserted %d", missing.Gene, g.Genes(missing.Replica)))
-		}
-		if missing.Gene >= g.Genes(missing.Replica)+MaxSeqAhead {
-			return nil, op.refuse(CodeSeqTooFar, fmt.Sprintf("names a gene of %v more than %d ahead of what is held", missing.Replica, MaxSeqAhead))
-		}
-		return missing, nil
+	if op.lastNamed() >= g.genes(ref) && !op.namesRoot() {
+		return g.missingGene(&op, g.genes(ref))
 	}
-	if err := g.integrate(op, res); err != nil {
-		return nil, err
-	}
-	return nil, nil
+	return nil, g.integrate(&op, rep, ref, res)
 }
 
-// selfAhead reports whether op shows that this replica has issued more than it
-// holds: an event of its own, or a gene of its own that another one names.
-func (g *Genome) selfAhead(op Op) bool {
-	if !g.self.Valid() {
-		return false
-	}
-	if op.Dot.Replica == g.self && op.Last() > g.Head(g.self).Seq {
-		return true
-	}
-	missing := g.missingGene(op)
-	return missing != nil && missing.Replica == g.self
+// selfAhead refuses an op that shows that this replica has issued more than it
+// holds: an event of its own, or a gene of its own that another op names.
+func (g *Genome) selfAhead(op *Op) error {
+	err := op.refuse(CodeSelfAhead, fmt.Sprintf("holds or names events of %v, which is this replica, that are not held here", g.self))
+	err.Hint = "the log of this actor was rolled back, or another process runs as this actor"
+	return err
 }
 
 // trim cuts off what is known of op, whose first event is.
@@ -303,25 +315,37 @@ func (g *Genome) compare(op Op, known uint64) error {
 	return nil
 }
 
-// missingGene returns the gene that op names and that is not held, or nil.
-func (g *Genome) missingGene(op Op) *Missing {
-	if op.Ref.IsRoot() && op.Kind == Insert {
-		return nil
-	}
-	last := op.Ref.Gene
+// namesRoot reports whether op inserts at the beginning of the list.
+func (op *Op) namesRoot() bool { return op.Kind == Insert && op.Ref.IsRoot() }
+
+// lastNamed is the highest gene of op.Ref.Replica that op names.
+func (op *Op) lastNamed() uint64 {
 	if op.Kind == Delete {
-		last += op.Count - 1
+		return op.Ref.Gene + op.Count - 1
 	}
-	if last < g.Genes(op.Ref.Replica) {
-		return nil
+	return op.Ref.Gene
+}
+
+// missingGene says which gene op waits for, known genes of that replica being
+// held, or refuses an op that nothing can make ready.
+func (g *Genome) missingGene(op *Op, known uint64) (*Missing, error) {
+	m := &Missing{Replica: op.Ref.Replica, Gene: op.lastNamed(), HasGene: true}
+	switch {
+	case m.Replica == op.Dot.Replica:
+		return nil, op.refuse(CodeUnknownTarget, fmt.Sprintf("names gene %d of its own replica, which had inserted %d", m.Gene, known))
+	case m.Replica == g.self:
+		return nil, g.selfAhead(op)
+	case m.Gene >= known+MaxSeqAhead:
+		return nil, op.refuse(CodeSeqTooFar, fmt.Sprintf("names a gene of %v more than %d ahead of what is held", m.Replica, MaxSeqAhead))
 	}
-	return &Missing{Replica: op.Ref.Replica, Gene: last, HasGene: true}
+	return m, nil
 }
 
 // integrate applies op, whose dependencies are all there and whose first event
-// is the next of its replica.
-func (g *Genome) integrate(op Op, res *Result) error {
-	known := g.Genes(op.Dot.Replica)
+// is the next of its replica. rep and ref are the local numbers of its replica
+// (0 if new) and of the one it names.
+func (g *Genome) integrate(op *Op, rep, ref uint32, res *Result) error {
+	known := g.genes(rep)
 	if op.Gene != NoGene && op.Gene != known {
 		err := op.refuse(CodeDotConflict, fmt.Sprintf("says that its replica had inserted %d genes before; it was %d", op.Gene, known))
 		err.Hint = "leave out \"gene\" if the op was written by hand; otherwise that replica's history has forked"
@@ -329,41 +353,40 @@ func (g *Genome) integrate(op Op, res *Result) error {
 		return err
 	}
 	op.Gene = known
-	if _, ok := g.numbers[op.Dot.Replica]; !ok && len(g.reps) > MaxReplicas {
-		return op.refuse(CodeTooManyReplicas, fmt.Sprintf("%d replicas are known, which is the most", MaxReplicas))
+	if op.Kind == Insert && !g.list.Room(len(op.Genes)) {
+		return op.refuse(CodeGenomeFull, ErrFull.Error())
 	}
-	if op.Kind == Insert {
-		if !g.list.Room(len(op.Genes)) {
-			return op.refuse(CodeGenomeFull, ErrFull.Error())
+	if rep == 0 {
+		if len(g.reps) > MaxReplicas {
+			return op.refuse(CodeTooManyReplicas, fmt.Sprintf("%d replicas are known, which is the most", MaxReplicas))
 		}
-		rep := g.number(op.Dot.Replica)
-		if !g.list.Insert(rep, g.ref(op.Ref), list.Side(op.Side), op.Genes) {
-			return op.refuse(CodeOpInvalid, fmt.Sprintf("its replica has a gene on side %v of %v already", op.Side, op.Ref))
-		}
-		g.advance(rep, op)
-	} else {
-		rep := g.number(op.Dot.Replica)
-		g.dead += g.list.Delete(g.ref(op.Ref), uint32(op.Count))
-		g.advance(rep, op)
+		rep = g.number(op.Dot.Replica)
 	}
-	res.Applied = append(res.Applied, op)
+	first := list.Ref{Rep: ref, Gene: uint32(op.Ref.Gene)}
+	if op.Kind == Delete {
+		g.dead += g.list.Delete(first, uint32(op.Count))
+	} else if !g.list.Insert(rep, first, list.Side(op.Side), op.Genes) {
+		return op.refuse(CodeOpInvalid, fmt.Sprintf("its replica has a gene on side %v of %v already", op.Side, op.Ref))
+	}
+	g.advance(rep, op)
+	res.Applied = append(res.Applied, *op)
 	return nil
 }
 
 // advance records that op, the next of replica number rep, is applied.
-func (g *Genome) advance(rep uint32, op Op) {
+func (g *Genome) advance(rep uint32, op *Op) {
 	r := &g.reps[rep]
 	if r.Seq == 0 {
 		i, _ := slices.BinarySearchFunc(g.sorted, r.Replica, func(n uint32, id ReplicaID) int {
-			return Dot{g.reps[n].Replica, 0}.Compare(Dot{id, 0})
+			return cmp.Compare(g.reps[n].Replica, id)
 		})
 		g.sorted = slices.Insert(g.sorted, i, rep)
 	}
 	r.Seq = op.Last()
-	r.Chain = r.Chain.Extend(op)
+	r.Chain = r.Chain.Extend(*op)
 	g.ops += uint64(op.Len())
 	if g.history != nil {
-		g.history.append(op)
+		g.history.append(*op)
 	}
 }
 
@@ -441,9 +464,21 @@ func (g *Genome) number(r ReplicaID) uint32 {
 	return n
 }
 
-// ref translates an id that is known to be held; Root is the list's zero Ref.
-func (g *Genome) ref(id GeneID) list.Ref {
-	return list.Ref{Rep: g.numbers[id.Replica], Gene: uint32(id.Gene)}
+// find returns the local number of r, 0 if it has none. *last is what find
+// returned before and is tried first.
+func (g *Genome) find(r ReplicaID, last *uint32) uint32 {
+	if g.reps[*last].Replica != r {
+		*last = g.numbers[r]
+	}
+	return *last
+}
+
+// genes returns how many genes replica number rep has inserted.
+func (g *Genome) genes(rep uint32) uint64 {
+	if rep == 0 {
+		return 0
+	}
+	return uint64(g.list.Genes(rep))
 }
 
 func (g *Genome) geneID(r list.Ref) GeneID {
@@ -494,10 +529,7 @@ func (g *Genome) Ops() uint64 { return g.ops }
 
 // Genes returns how many genes r has inserted, dead ones included. O(1).
 func (g *Genome) Genes(r ReplicaID) uint64 {
-	if n, ok := g.numbers[r]; ok {
-		return uint64(g.list.Genes(n))
-	}
-	return 0
+	return g.genes(g.numbers[r])
 }
 
 // Tombstones returns the number of deleted genes, which stay in the list for
@@ -513,7 +545,7 @@ func (g *Genome) IndexOf(id GeneID) (index int, live, known bool) {
 	if id.IsRoot() || id.Gene >= g.Genes(id.Replica) {
 		return 0, false, false
 	}
-	index, live = g.list.Index(g.ref(id))
+	index, live = g.list.Index(list.Ref{Rep: g.numbers[id.Replica], Gene: uint32(id.Gene)})
 	return index, live, true
 }
 
