@@ -45,7 +45,7 @@ func (m Missing) String() string {
 // thing at a time: a seq or a gene number of one replica.
 type parking struct {
 	waiting map[ReplicaID]*waiters // looked up only, never ranged over
-	dots    map[Dot]*parkedOp      // one op for each first dot
+	spans   map[span]bool          // what is parked; looked up only
 	peers   map[uint64]*account    // by peer; looked up only
 	ops     int
 	bytes   int
@@ -53,6 +53,13 @@ type parking struct {
 }
 
 type account struct{ ops, bytes int }
+
+// A span is what tells parked ops apart. The dot alone would not do: the same
+// events may come in runs cut elsewhere, and a longer one holds more.
+type span struct {
+	dot  Dot
+	last uint64
+}
 
 type parkedOp struct {
 	op      Op
@@ -94,10 +101,10 @@ func (h *parkedHeap) Pop() any {
 func (p *parking) park(peer uint64, op Op, m Missing) error {
 	if p.waiting == nil {
 		p.waiting = make(map[ReplicaID]*waiters)
-		p.dots = make(map[Dot]*parkedOp)
+		p.spans = make(map[span]bool)
 		p.peers = make(map[uint64]*account)
 	}
-	if _, ok := p.dots[op.Dot]; ok {
+	if p.spans[span{op.Dot, op.Last()}] {
 		return nil // here already; if its content differs, the chains will tell
 	}
 	w := &parkedOp{op: op, peer: peer, missing: m, arrival: p.arrived}
@@ -118,7 +125,7 @@ func (p *parking) park(peer uint64, op Op, m Missing) error {
 	acc.bytes += w.bytes()
 	p.ops++
 	p.bytes += w.bytes()
-	p.dots[op.Dot] = w
+	p.spans[span{op.Dot, op.Last()}] = true
 	p.wait(w)
 	return nil
 }
@@ -159,7 +166,7 @@ func (p *parking) ready(r ReplicaID, seq, genes uint64) *parkedOp {
 
 // leave forgets w, which ready has taken out, and frees its account.
 func (p *parking) leave(w *parkedOp) {
-	delete(p.dots, w.op.Dot)
+	delete(p.spans, span{w.op.Dot, w.op.Last()})
 	p.ops--
 	p.bytes -= w.bytes()
 	acc := p.peers[w.peer]
