@@ -66,13 +66,13 @@
 //	         [uvarint n<<1 | gap     if bits 4-7 are 0]
 //	         [uvarint seqs skipped, uvarint gene numbers skipped     if gap]
 //	         [uvarint author, a table index     if bit 2]
-//	         [uvarint replica of the gene named, a table index; R = root     if bit 3]
+//	         [uvarint replica of the gene named, table index + 1; 0 = root     if bit 3]
 //	         [svarint number of the gene named - cursor's     if not root]
 //
 // The seq and gene number of a record follow from the table and the records
 // before; a gap says how much is left out. The cursor is the gene that the
 // record before touched last: the last one inserted or deleted. Before the
-// first record the author and the cursor are gene 0 of table index 0. The gene
+// first record the author is table index 0 and the cursor its gene 0. The gene
 // named is the parent, or the gene that the first event deletes.
 //
 // A block of one typed gene takes some 30 bytes, a typed gene within a larger
