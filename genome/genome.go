@@ -8,7 +8,7 @@ import (
 	"iter"
 	"slices"
 
-	list "crdt-genome/genome/internal/flatlist"
+	"crdt-genome/genome/internal/list"
 )
 
 var (
