@@ -1,0 +1,89 @@
+package httpapi
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"sync"
+	"time"
+
+	"crdt-genome/genome"
+)
+
+// A bootID names one run of a process: when it started and 64 random bits, as
+// "<unix ms, 12 hex digits>-<16 hex digits>". Its text order is the order of
+// starts, so two processes agree which of them came later; a wrong clock can
+// make them pick the older, but never both or neither.
+type bootID string
+
+func newBootID(start time.Time) bootID {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails: see crypto/rand
+	return bootID(fmt.Sprintf("%012x-%s", start.UnixMilli(), hex.EncodeToString(b[:])))
+}
+
+// started returns the time in b; false if b is not a boot id.
+func (b bootID) started() (time.Time, bool) {
+	var ms int64
+	if len(b) != 29 || b[12] != '-' {
+		return time.Time{}, false
+	}
+	if _, err := fmt.Sscanf(string(b[:12]), "%012x", &ms); err != nil {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(ms), true
+}
+
+// Two processes under one actor number are told apart from a restart by time:
+// after a restart nothing more is heard of the older one. So the older must be
+// heard again twinGrace after the newer was first heard, which is longer than
+// its last requests can take to be read, and both within twinMemory.
+const (
+	twinGrace  = time.Second
+	twinMemory = time.Minute
+)
+
+// twins remembers which processes speak as which actor.
+type twins struct {
+	grace time.Duration
+
+	mu   sync.Mutex
+	seen map[genome.ActorID][]sighting // only of configured actors; ≤ maxTwins each
+}
+
+type sighting struct {
+	boot        bootID
+	first, last time.Time
+}
+
+// see notes that boot spoke as actor, and returns the older process that
+// speaks as the same actor, if there is one that lives.
+func (t *twins) see(actor genome.ActorID, boot bootID, now time.Time) (older bootID, inUse bool) {
+	if _, ok := boot.started(); !ok {
+		return "", false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := t.seen[actor]
+	me := -1
+	for i := range all {
+		if all[i].boot == boot {
+			me = i
+		}
+	}
+	if me < 0 {
+		if len(all) == maxTwins {
+			all = all[1:] // the one heard of first
+		}
+		me = len(all)
+		all = append(all, sighting{boot: boot, first: now})
+		t.seen[actor] = all
+	}
+	all[me].last = now
+	for _, s := range all {
+		if s.boot < boot && s.last.Sub(all[me].first) > t.grace && now.Sub(s.last) < twinMemory {
+			return s.boot, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,57 @@
+// Package httpapi is a running actor: the HTTP server that others talk to, and
+// the loops that push, pull, verify and mutate.
+//
+// A [Node] is the one type that the command line and the tests start and stop.
+// It owns a [store.Actor], a net/http server, one push and one pull loop for
+// each peer, one verify loop and one mutator. [Client] is the other end: what
+// the command line uses to ask a node, and what nodes use among themselves.
+//
+// # What always holds
+//
+//	H1. Nothing leaves the process before it is durable: every answer is made
+//	    from what store has committed (its State, Receipt and Own promise it).
+//	H2. 200 for a POST means committed and synced here. 202 means kept in
+//	    memory only: it is not an acknowledgement.
+//	H3. Nothing of a body is applied before all of it has been read and
+//	    checked as far as it can be without the genome.
+//	H4. Push may lose, repeat and reorder anything: it is there for latency.
+//	    All correctness rests on pull, which compares vectors also when
+//	    nothing seems to be missing.
+//	H5. A peer that did not answer is never equal to anything.
+//	H6. Every queue, body, batch, stream and connection count has a bound,
+//	    named in limits.go with what happens when it is reached.
+//	H7. Every goroutine belongs to a Node and has ended when Close returns.
+//	H8. A fork or a divergence is named and counted, never merged.
+//	H9. A node mints nothing before it has asked its peers what they hold of
+//	    its own replica (or JoinTimeout has passed), and nothing any more once
+//	    it has learnt that an older process runs under its actor number.
+//
+// # Routes
+//
+//	GET  /genome            the genome in lower-case hex and nothing else; ETag, 304
+//	POST /genome            ops: a JSON object, an array, NDJSON, or a binary block
+//	GET  /v1/digest         [DigestReply]; ?at=VV: the state at an older vector
+//	GET  /v1/vv             [HeadsReply]
+//	GET  /v1/ops            ?since=VV&limit=N: what VV lacks, NDJSON or binary by Accept
+//	POST /v1/ops/query      the same for vectors too long for a URL: {"since":{...},"limit":N}
+//	POST /v1/edit           [EditRequest] -> 201 [EditReply]
+//	GET  /v1/cluster        [ClusterReply]: every peer as this node sees it
+//	GET  /v1/log            ?from=LSN&limit=N&follow=true: [LogRecord] as NDJSON
+//	GET  /v1/log/info       [LogInfo]; /v1/log/stats [LogStats]; /v1/log/verify [LogVerification]
+//	GET  /v1/backup         a consistent copy of the log file
+//	PUT  /v1/mutator        [MutatorRequest]
+//	PUT  /v1/log-level      {"level":"debug"}
+//	GET  /v1/version        [VersionReply]
+//	GET  /livez /readyz /healthz   ?verbose
+//	GET  /                  three lines of text
+//
+// Routes below /v1/ are added to and never changed; /genome stays as it is.
+// Errors are RFC 9457 problem documents ([Problem]) whose code is the contract.
+//
+// # Headers between peers
+//
+// Both directions carry Genome-Protocol, Genome-Actor, Genome-Replica,
+// Genome-Boot and Genome-Cluster. A boot id is made anew by every process,
+// "<start, unix ms, 12 hex digits>-<16 random hex digits>", and orders
+// processes by their start.
+package httpapi

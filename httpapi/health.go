@@ -1,0 +1,174 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"crdt-genome/genome"
+)
+
+// stallAfter is how long the apply loop may stand still before /livez fails.
+const stallAfter = 10 * time.Second
+
+// heart remembers when the apply loop last answered.
+type heart struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+// beat asks the apply loop for a sign of life, for at most a second, so that a
+// probe with a short timeout gets an answer, and says for how long there was none.
+func (n *Node) beat(ctx context.Context) time.Duration {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	err := n.actor.View(ctx, func(*genome.Genome) {})
+	n.heart.mu.Lock()
+	defer n.heart.mu.Unlock()
+	if err == nil {
+		n.heart.last = time.Now()
+	}
+	return time.Since(n.heart.last)
+}
+
+// A check is one line of a health answer.
+type check struct {
+	name string
+	ok   bool
+	text string
+}
+
+func (n *Node) getLive(w http.ResponseWriter, r *http.Request) error {
+	return answerChecks(w, r, "livez", []check{n.checkApply(r.Context())})
+}
+
+func (n *Node) checkApply(ctx context.Context) check {
+	if stalled := n.beat(ctx); stalled > stallAfter {
+		return check{"apply", false, fmt.Sprintf("failed: no sign of life for %v", stalled.Round(time.Second))}
+	}
+	return check{"apply", true, "ok"}
+}
+
+func (n *Node) getReady(w http.ResponseWriter, r *http.Request) error {
+	return answerChecks(w, r, "readyz", []check{n.checkLog(), n.checkSync(), n.checkApply(r.Context())})
+}
+
+func (n *Node) checkLog() check {
+	if err := n.writable(); err != nil {
+		return check{"log", false, "failed: " + err.Error()}
+	}
+	return check{"log", true, fmt.Sprintf("ok: %d ops, writable", n.actor.LSN())}
+}
+
+// checkSync fails until the first pull is done and while too much is missing.
+func (n *Node) checkSync() check {
+	if !n.pulled.Load() && !n.cfg.ReadyAlone && len(n.peers) > 0 {
+		return check{"sync", false, "failed: no peer has answered yet"}
+	}
+	mine := n.actor.Version()
+	for _, p := range n.peers {
+		if lag := countOps(mine.Lacks(p.version())); lag > n.cfg.ReadyLag {
+			return check{"sync", false, fmt.Sprintf("failed: %d ops behind peer %d (limit %d)", lag, p.actor, n.cfg.ReadyLag)}
+		}
+	}
+	return check{"sync", true, "ok"}
+}
+
+// answerChecks answers 200 or 503 in the form of Kubernetes' own components.
+func answerChecks(w http.ResponseWriter, r *http.Request, name string, checks []check) error {
+	var b strings.Builder
+	healthy := true
+	for _, c := range checks {
+		healthy = healthy && c.ok
+		mark := '+'
+		if !c.ok {
+			mark = '-'
+		}
+		fmt.Fprintf(&b, "[%c]%s %s\n", mark, c.name, c.text)
+	}
+	verdict, status := name+" check passed\n", http.StatusOK
+	if !healthy {
+		verdict, status = name+" check failed\n", http.StatusServiceUnavailable
+	}
+	text := b.String() + verdict
+	if healthy && !r.URL.Query().Has("verbose") {
+		text = "ok\n"
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, err := w.Write([]byte(text))
+	return err
+}
+
+func (n *Node) getVersion(w http.ResponseWriter, r *http.Request) error {
+	return writeJSON(w, http.StatusOK, VersionReply{
+		Version: n.cfg.Version, Go: runtime.Version(), Protocol: 1, Actor: n.cfg.Store.Actor, Replica: n.actor.Replica(),
+		Cluster: n.cluster, Boot: string(n.boot), PID: os.Getpid(), Started: n.started.UTC(), Paused: n.mutator.paused(),
+	})
+}
+
+func (n *Node) putMutator(w http.ResponseWriter, r *http.Request) error {
+	var req struct {
+		Paused *bool `json:"paused"`
+	}
+	if err := n.readJSON(w, r, &req); err != nil || req.Paused == nil {
+		return cmpErr(err, problem(codeBadRequest, "paused is missing", `send {"paused":true}`))
+	}
+	n.mutator.pause(*req.Paused)
+	return writeJSON(w, http.StatusOK, MutatorRequest{Paused: n.mutator.paused()})
+}
+
+func (n *Node) putLogLevel(w http.ResponseWriter, r *http.Request) error {
+	var req struct {
+		Level string `json:"level"`
+	}
+	if err := n.readJSON(w, r, &req); err != nil {
+		return err
+	}
+	level, err := zerolog.ParseLevel(req.Level)
+	if err != nil || level < zerolog.TraceLevel || level > zerolog.ErrorLevel {
+		return problem(codeBadRequest, fmt.Sprintf("level %q", req.Level), "trace, debug, info, warn or error")
+	}
+	n.cfg.SetLevel(level)
+	return writeJSON(w, http.StatusOK, map[string]string{"level": level.String()})
+}
+
+// readJSON reads a small JSON body into v.
+func (n *Node) readJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	body, err := n.readBody(w, r)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return problem(codeBadRequest, err.Error(), "")
+	}
+	return nil
+}
+
+// cmpErr returns the first of its errors that is one.
+func cmpErr(err error, otherwise error) error {
+	if err != nil {
+		return err
+	}
+	return otherwise
+}
+
+func (n *Node) getCluster(w http.ResponseWriter, r *http.Request) error {
+	if fresh, _ := strconv.ParseBool(r.URL.Query().Get("fresh")); fresh {
+		n.freshen(r.Context())
+	}
+	reply, err := n.clusterReply(r.Context())
+	if err != nil {
+		return n.storeProblem(err)
+	}
+	return writeJSON(w, http.StatusOK, reply)
+}

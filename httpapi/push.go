@@ -1,0 +1,276 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"crdt-genome/genome"
+)
+
+// A pusher brings our own ops to one peer. The log is the outbox: all that it
+// keeps is a cursor into it, so a peer that is away for a day costs nothing.
+//
+//	            what the peer holds is asked
+//	               v
+//	cursor -> next own ops it lacks -> POST /genome -> 2xx: cursor moves
+//	   ^  none: wait for a commit        |             4xx for the ops: moves too (retrying cannot mend it)
+//	   |                                 v
+//	   +------- pause, full jitter <- anything else: stays
+//
+// Push is for latency only. What it gives up on, pull brings.
+type pusher struct {
+	*peer
+	cursor uint64 // position in our log up to which all is delivered
+	synced bool   // the peer has been asked what it holds since its last start
+	boot   bootID // … of which process
+	pause  backoff.ExponentialBackOff
+	last   time.Time // start of the last POST
+}
+
+func (p *peer) pushLoop(ctx context.Context) {
+	s := &pusher{peer: p, pause: backoff.ExponentialBackOff{
+		// A factor of 1 spreads each pause over 0 … twice the interval: full jitter.
+		InitialInterval: backoffFirst / 2, RandomizationFactor: 1, Multiplier: 2, MaxInterval: backoffMax / 2,
+	}}
+	for ctx.Err() == nil {
+		changed := p.n.actor.Changed() // before looking, so that no commit is missed
+		more, err := s.step(ctx)
+		switch {
+		case err != nil:
+			s.rest(ctx, err)
+		case !more:
+			select {
+			case <-changed:
+			case <-p.wakePush:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// step sends one batch, if there is one; more says that there may be another.
+func (s *pusher) step(ctx context.Context) (more bool, err error) {
+	if err := s.sync(ctx); err != nil {
+		return false, err
+	}
+	vv := s.version()
+	known := func(d genome.Dot) bool { return vv.Includes(d) }
+	block, next, err := s.n.actor.Own(ctx, s.cursor, known, maxBatchOps, maxPushBytes)
+	if err != nil {
+		return false, fmt.Errorf("read own ops after %d: %w", s.cursor, err)
+	}
+	if len(block.Ops) == 0 {
+		more = next > s.cursor && next < s.n.actor.LSN()
+		s.moveTo(max(s.cursor, next))
+		return more, nil
+	}
+	if !sleep(ctx, pushPace-time.Since(s.last)) {
+		return false, ctx.Err()
+	}
+	s.last = time.Now()
+	if err := s.send(ctx, block); err != nil {
+		return false, err
+	}
+	s.moveTo(next)
+	return true, nil
+}
+
+// sync asks a peer that is new to us, or has started again, what it holds:
+// only the rest is sent. A peer that has not answered lately is probed first.
+func (s *pusher) sync(ctx context.Context) error {
+	s.mu.Lock()
+	boot, failures := s.peerState.boot, s.failures
+	s.mu.Unlock()
+	if failures >= probeAfter {
+		if err := s.Live(ctx); err != nil {
+			s.trouble(ctx, err)
+			return err
+		}
+	}
+	if s.synced && s.boot == boot {
+		return nil
+	}
+	held := s.n.actor.LSN() // before asking: what comes later is not in the answer
+	if err := s.ask(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.boot = s.peerState.boot
+	s.mu.Unlock()
+	s.synced = true
+	if s.lacksOwn() {
+		held = 0 // look for it from the beginning of the log
+	}
+	s.moveTo(held)
+	return nil
+}
+
+// lacksOwn reports whether the peer lacks ops of this actor.
+func (s *pusher) lacksOwn() bool {
+	return s.n.ownIn(s.version().Lacks(s.n.actor.Version())) > 0
+}
+
+// send delivers one batch. An error means that it should be tried again.
+func (s *pusher) send(ctx context.Context, block genome.Block) error {
+	data, err := genome.AppendBlock(nil, block)
+	if err != nil {
+		return fmt.Errorf("encode own ops: %w", err)
+	}
+	reply, err := s.postBlock(ctx, data)
+	if err != nil {
+		return s.judge(ctx, err)
+	}
+	s.count(true)
+	s.answeredNow()
+	s.pause.Reset()
+	if reply.Pending == 0 {
+		s.delivered(lasts(block))
+		return nil
+	}
+	for r := range reply.Missing { // any one of ours: the peer has less than we thought
+		if id, err := genome.ParseReplicaID(r); err == nil && id.Actor() == s.n.cfg.Store.Actor {
+			s.synced = false
+		}
+	}
+	return nil
+}
+
+// judge decides what becomes of a batch that was not taken. A peer that
+// refuses ops for good is told no more of them: nil.
+func (s *pusher) judge(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		s.count(false)
+	}
+	p, ok := errors.AsType[*Problem](err)
+	if !ok || !refusesOps(p) {
+		s.trouble(ctx, err)
+		return err
+	}
+	s.answeredNow()
+	s.pause.Reset()
+	s.once("op "+p.Code, func() {
+		s.n.log.Warn().Uint32("peer", uint32(s.actor)).Str("code", p.Code).Str("op", p.Op).Str("detail", p.Detail).
+			Str("ours", p.Theirs).Str("theirs", p.Ours).Msg("peer refused ops")
+	})
+	return nil
+}
+
+// refusesOps reports whether p is about the ops themselves, such that sending
+// them again cannot help.
+func refusesOps(p *Problem) bool {
+	switch p.Code {
+	case codeActorInUse, codeWrongCluster, string(genome.CodeWireVersion):
+		return false
+	}
+	switch p.Status {
+	case http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge,
+		http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
+}
+
+// rest waits before the next try: for a pause of its own choice, or until the
+// peer shows a sign of life.
+func (s *pusher) rest(ctx context.Context, err error) {
+	d := s.pause.NextBackOff()
+	s.mu.Lock()
+	s.nextTry = d
+	s.mu.Unlock()
+	s.n.log.Debug().Uint32("peer", uint32(s.actor)).Err(err).Int64("next_try_ms", d.Milliseconds()).Msg("push failed")
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.wakePush:
+		s.pause.Reset()
+	case <-ctx.Done():
+	}
+}
+
+func (s *pusher) count(ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ok {
+		s.posts++
+	} else {
+		s.failed++
+	}
+}
+
+// moveTo sets the cursor; flush watches it.
+func (s *pusher) moveTo(lsn uint64) {
+	s.cursor = lsn
+	s.mu.Lock()
+	s.pushedTo = lsn
+	s.mu.Unlock()
+}
+
+// lasts returns the last seq of each author in b.
+func lasts(b genome.Block) []genome.Head {
+	var heads []genome.Head
+	for i := range b.Ops {
+		op := &b.Ops[i]
+		if k := len(heads) - 1; k >= 0 && heads[k].Replica == op.Dot.Replica {
+			heads[k].Seq = op.Last()
+			continue
+		}
+		heads = append(heads, genome.Head{Replica: op.Dot.Replica, Seq: op.Last()})
+	}
+	return heads
+}
+
+// sleep waits for d, at once if d ≤ 0; false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// flush waits until every peer that can be reached has been sent our ops, or
+// ctx ends. It returns the number of our events that some peer is not known to
+// have.
+func (n *Node) flush(ctx context.Context) uint64 {
+	target := n.actor.LSN()
+	for {
+		var unsent uint64
+		waiting := false
+		mine := n.actor.Version()
+		for _, p := range n.peers {
+			p.mu.Lock()
+			vv, away, to := p.vv, !p.answered || p.failures > 0, p.pushedTo
+			p.mu.Unlock()
+			if away {
+				continue
+			}
+			waiting = waiting || to < target
+			unsent = max(unsent, n.ownIn(vv.Lacks(mine)))
+		}
+		if !waiting || !sleep(ctx, 2*time.Millisecond) {
+			return unsent
+		}
+	}
+}
+
+// ownIn counts the events of this actor in ranges.
+func (n *Node) ownIn(ranges []genome.Range) (ops uint64) {
+	for _, r := range ranges {
+		if r.Replica.Actor() == n.cfg.Store.Actor {
+			ops += r.Len()
+		}
+	}
+	return ops
+}

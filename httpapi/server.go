@@ -1,0 +1,326 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"crdt-genome/genome"
+)
+
+// protocol is the version that peers speak; others are refused with 426.
+const protocol = "1"
+
+// Headers of the protocol; see the package comment.
+const (
+	headerProtocol = "Genome-Protocol"
+	headerActor    = "Genome-Actor"
+	headerReplica  = "Genome-Replica"
+	headerBoot     = "Genome-Boot"
+	headerCluster  = "Genome-Cluster"
+	headerOps      = "Genome-Ops" // of GET and POST /genome: unit events held
+	headerVV       = "Genome-VV"  // … and the hash of the vector
+	headerLogBytes = "Genome-Log-Bytes"
+	headerMore     = "Genome-More" // of /v1/ops: "true" when the limit cut it short
+)
+
+// A handler does a request or says why not; serveHTTP answers and logs.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// server is the http.Handler of a Node.
+type server struct {
+	n      *Node
+	mux    *http.ServeMux
+	cross  *http.CrossOriginProtection
+	host   string // of the address listened on
+	closed bool   // only the Host names allowed are served
+}
+
+func (n *Node) newServer(ln net.Listener) *http.Server {
+	host, _, _ := net.SplitHostPort(ln.Addr().String())
+	s := &server{n: n, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection(),
+		closed: isLoopback(host) || len(n.cfg.AllowHosts) > 0}
+	for pattern, h := range map[string]handler{ // the mux does not depend on the order
+		"GET /{$}":           n.getRoot,
+		"GET /genome":        n.getGenome,
+		"POST /genome":       n.postGenome,
+		"GET /v1/digest":     n.getDigest,
+		"GET /v1/vv":         n.getHeads,
+		"GET /v1/ops":        n.getOps,
+		"POST /v1/ops/query": n.queryOps,
+		"POST /v1/edit":      n.postEdit,
+		"GET /v1/cluster":    n.getCluster,
+		"GET /v1/log":        n.getLog,
+		"GET /v1/log/info":   n.getLogInfo,
+		"GET /v1/log/stats":  n.getLogStats,
+		"GET /v1/log/verify": n.getLogVerify,
+		"GET /v1/backup":     n.getBackup,
+		"PUT /v1/mutator":    n.putMutator,
+		"PUT /v1/log-level":  n.putLogLevel,
+		"GET /v1/version":    n.getVersion,
+		"GET /livez":         n.getLive,
+		"GET /healthz":       n.getLive,
+		"GET /readyz":        n.getReady,
+	} {
+		s.mux.HandleFunc(pattern, s.handle(pattern, h))
+	}
+	srv := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: n.cfg.tune.header,
+		ReadTimeout:       n.cfg.tune.header + n.cfg.tune.body,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       n.cfg.tune.idle,
+		MaxHeaderBytes:    maxHeader - netHTTPSlop,
+		ErrorLog:          nil,
+	}
+	srv.ErrorLog = newDebugLog(n.log)
+	srv.RegisterOnShutdown(n.endStreams)
+	return srv
+}
+
+// limit bounds the number of connections to ln.
+func (n *Node) limit(ln net.Listener) net.Listener {
+	return netutil.LimitListener(ln, n.cfg.tune.conns)
+}
+
+// ServeHTTP checks what is common to all routes, then routes.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.n.setHeaders(w.Header())
+	if err := s.admit(w, r); err != nil {
+		s.n.refuse(w, r, err)
+		return
+	}
+	if _, pattern := s.mux.Handler(r); pattern == "" {
+		s.n.refuse(w, r, s.unrouted(r))
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+func (n *Node) setHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+	n.identify(h)
+}
+
+// identify says who we are; requests and answers carry the same.
+func (n *Node) identify(h http.Header) {
+	h.Set(headerProtocol, protocol)
+	h.Set(headerActor, strconv.FormatUint(uint64(n.cfg.Store.Actor), 10))
+	h.Set(headerReplica, n.actor.Replica().String())
+	h.Set(headerBoot, string(n.boot))
+	h.Set(headerCluster, n.cluster)
+}
+
+// admit refuses what no route takes, and notes which peer speaks.
+func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
+	rc := http.NewResponseController(w)
+	deadline := time.Time{} // without a body, an open read must not end a long answer
+	if r.ContentLength != 0 {
+		deadline = time.Now().Add(s.n.cfg.tune.body)
+	}
+	_ = rc.SetReadDeadline(deadline) // not supported by test recorders only
+	if err := s.checkHost(r); err != nil {
+		return err
+	}
+	if err := s.cross.Check(r); err != nil {
+		return problem(codeCrossOrigin, err.Error(), "requests that change something must come from this server's own pages")
+	}
+	return s.n.meet(r)
+}
+
+// checkHost keeps web pages out that made their own name point here.
+func (s *server) checkHost(r *http.Request) error {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if !s.closed || isLoopback(host) {
+		return nil
+	}
+	for _, allowed := range s.n.cfg.AllowHosts {
+		if strings.EqualFold(host, allowed) || strings.EqualFold(r.Host, allowed) {
+			return nil
+		}
+	}
+	return problem(codeWrongHost, fmt.Sprintf("Host %q is not served here", r.Host), "--allow-host NAME")
+}
+
+// unrouted tells 404 from 405 as the mux does.
+func (s *server) unrouted(r *http.Request) error {
+	h, _ := s.mux.Handler(r)
+	rec := headerRecorder{header: http.Header{}}
+	h.ServeHTTP(&rec, r)
+	if rec.status == http.StatusMethodNotAllowed {
+		p := problem(codeMethod, r.Method+" "+r.URL.Path, "allowed: "+rec.header.Get("Allow"))
+		p.allow = rec.header.Get("Allow")
+		return p
+	}
+	return problem(codeNotFound, "nothing at "+r.URL.Path, "GET / lists what there is")
+}
+
+// headerRecorder takes a status and headers and drops the body.
+type headerRecorder struct {
+	header http.Header
+	status int
+}
+
+func (h *headerRecorder) Header() http.Header         { return h.header }
+func (h *headerRecorder) Write(p []byte) (int, error) { return len(p), nil }
+func (h *headerRecorder) WriteHeader(status int)      { h.status = status }
+
+// handle wraps h: a panic is answered and counted, an error becomes a problem.
+func (s *server) handle(pattern string, h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		sw := &startedWriter{ResponseWriter: w}
+		err := s.n.guard(sw, r, h)
+		if err == nil {
+			return
+		}
+		if sw.started { // too late for a status: cut the connection instead
+			s.n.log.Debug().Err(err).Str("route", pattern).Msg("answer cut short")
+			panic(http.ErrAbortHandler)
+		}
+		s.n.refuse(w, r, err)
+	}
+}
+
+// guard turns a panic of h into an error. One is always a bug.
+func (n *Node) guard(w http.ResponseWriter, r *http.Request, h handler) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			n.counts.panics.Add(1)
+			n.log.Error().Str("event", "panic").Str("path", r.URL.Path).Interface("panic", v).
+				Bytes("stack", debug.Stack()).Msg("handler panicked")
+			err = problem(codeInternal, "this is a bug; the log has the details", "")
+		}
+	}()
+	return h(w, r)
+}
+
+// refuse answers err: the one place where a request's error is logged.
+func (n *Node) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	p := problemOf(err)
+	n.counts.reject(p.Code)
+	n.log.Debug().Str("code", p.Code).Int("status", p.Status).Str("method", r.Method).
+		Str("path", r.URL.Path).Str("detail", p.Detail).Msg("request refused")
+	p.write(w, r)
+}
+
+// startedWriter knows whether an answer has begun.
+type startedWriter struct {
+	http.ResponseWriter
+	started bool
+}
+
+func (w *startedWriter) WriteHeader(status int) {
+	w.started = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *startedWriter) Write(p []byte) (int, error) {
+	w.started = true
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap serves http.ResponseController.
+func (w *startedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// writeJSON answers v.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
+	w.WriteHeader(status)
+	_, err = w.Write(append(b, '\n'))
+	return err
+}
+
+// meet checks what a request says of who sends it, and notes the sign of life.
+// Requests without these headers (curl, the command line) are welcome.
+func (n *Node) meet(r *http.Request) error {
+	if v := r.Header.Get(headerProtocol); v != "" && v != protocol {
+		return problem(string(genome.CodeWireVersion), fmt.Sprintf("protocol %q; this program speaks %s", v, protocol), "upgrade the older of the two")
+	}
+	if c := r.Header.Get(headerCluster); c != "" && c != n.cluster {
+		return problem(codeWrongCluster, fmt.Sprintf("this actor belongs to cluster %q, the sender to %q", n.cluster, c), "check the address")
+	}
+	from, ok := sender(r)
+	if !ok {
+		return nil
+	}
+	boot := bootID(r.Header.Get(headerBoot))
+	if from == n.cfg.Store.Actor {
+		return n.meetTwin(boot)
+	}
+	p := n.peer(from)
+	if p == nil {
+		return nil
+	}
+	older, inUse := n.twins.see(from, boot, time.Now())
+	if !inUse {
+		p.signOfLife(boot)
+		return nil
+	}
+	if r.Method == http.MethodGet && r.URL.Path != "/v1/vv" {
+		return nil // it may still read
+	}
+	return problem(codeActorInUse, fmt.Sprintf("another process (boot %s) runs as actor %d since before this one (boot %s)", older, from, boot),
+		"stop one of the two, or give it another --actor")
+}
+
+// sender returns the actor that a request claims to come from.
+func sender(r *http.Request) (genome.ActorID, bool) {
+	a, err := strconv.ParseUint(r.Header.Get(headerActor), 10, 32)
+	return genome.ActorID(a), err == nil
+}
+
+// meetTwin deals with a process that speaks as our own actor.
+func (n *Node) meetTwin(boot bootID) error {
+	if boot == n.boot {
+		return nil // ourselves, through our own URL
+	}
+	if _, ok := boot.started(); !ok {
+		return nil
+	}
+	if boot < n.boot {
+		n.fenceTwin(boot)
+	}
+	return problem(codeActorInUse, fmt.Sprintf("actor %d runs here as well (boot %s, yours %s); the later started one stops minting", n.cfg.Store.Actor, n.boot, boot),
+		"stop one of the two, or give it another --actor")
+}
+
+// endStreams ends followed logs, so that Shutdown need not wait for them.
+func (n *Node) endStreams() { n.streamsCancel() }
+
+// serve runs until the listener is closed.
+func (n *Node) serve() error {
+	err := n.srv.Serve(n.limit(n.ln))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve %s: %w", n.ln.Addr(), err)
+}
+
+// shutdown stops the server: gracefully until ctx ends, then at once.
+func (n *Node) shutdown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
+	defer cancel()
+	if n.srv.Shutdown(ctx) != nil {
+		_ = n.srv.Close() // the listener is closed already
+	}
+}

@@ -1,0 +1,337 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"crdt-genome/genome"
+	"crdt-genome/store"
+)
+
+// A round asks every peer for its genome and counts the answers. Each peer
+// falls into exactly one class, so the four counts add up to the peers:
+//
+//	match        its genome, as a string, equals ours. This is the original's
+//	             meaning. It says nothing of the ops: a peer that lacks an
+//	             insert and its deletion matches although it is behind, and
+//	             /v1/cluster shows what it lacks.
+//	behind       it answered, and its vector differs from ours, either way
+//	unreachable  no answer, or not one of ours: never a match, not even when
+//	             both genomes are empty
+//	diverged     same vector, other state; or a fork between us. Comes before
+//	             all other classes: it never mends itself.
+type round struct {
+	match, behind, unreachable, diverged int
+}
+
+// verifyLoop makes a round every VerifyInterval. A round that takes longer
+// delays the next: there is one line a round, and no round overlaps another.
+func (n *Node) verifyLoop(ctx context.Context) {
+	tick := time.NewTicker(n.cfg.VerifyInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		st, err := n.actor.State(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				n.log.Warn().Err(err).Msg("verification left out")
+			}
+			continue
+		}
+		r := n.verify(ctx, st, n.peers)
+		if ctx.Err() != nil {
+			return // answers cut short by our own stopping mean nothing
+		}
+		n.counts.rounds.Add(1)
+		n.logRound(r, st)
+		n.logLonely()
+	}
+}
+
+func (n *Node) logRound(r round, st *store.State) {
+	e := n.log.Info()
+	if r.diverged > 0 {
+		e = n.log.Warn()
+	}
+	e.Int("match_count", r.match).Int("peers", len(n.peers)).Int("behind", r.behind).Int("unreachable", r.unreachable).
+		Int("diverged", r.diverged).Uint64("ops", st.Ops).Int("genes", len(st.Genes)).Stringer("digest", st.Digest).Msg("match count")
+}
+
+// logLonely says once that nobody has answered since the start.
+func (n *Node) logLonely() {
+	if n.lonely || len(n.peers) == 0 || time.Since(n.started) < lonelyAfter {
+		return
+	}
+	n.lonely = true // asked once
+	var urls []string
+	for _, p := range n.peers {
+		p.mu.Lock()
+		answered := p.answered
+		p.mu.Unlock()
+		if answered {
+			return
+		}
+		if len(urls) < 8 {
+			urls = append(urls, p.URL())
+		}
+	}
+	n.log.Info().Strs("urls", urls).Str("hint", "start them, or try: crdt-genome run --count 3").Msg("no peer has answered yet")
+}
+
+// verify asks peers at once, a bounded number at a time.
+func (n *Node) verify(ctx context.Context, st *store.State, peers []*peer) round {
+	verdicts := make([]string, len(peers))
+	var g errgroup.Group
+	g.SetLimit(verifyParallel)
+	for i, p := range peers {
+		g.Go(func() error {
+			verdicts[i] = p.compare(ctx, st)
+			return nil
+		})
+	}
+	_ = g.Wait() // the functions have no errors
+	var r round
+	for _, v := range verdicts {
+		switch v {
+		case StateEqual:
+			r.match++
+		case StateBehind:
+			r.behind++
+		case StateDiverged:
+			r.diverged++
+		default:
+			r.unreachable++
+		}
+	}
+	return r
+}
+
+// compare asks p for its genome, compares it with ours as of st, and notes
+// what it finds.
+func (p *peer) compare(ctx context.Context, st *store.State) string {
+	theirs, err := p.GenomeIfNot(ctx, st.Digest)
+	if err != nil {
+		p.trouble(ctx, err)
+		p.setVerdict(StateUnreachable, theirs)
+		return StateUnreachable
+	}
+	p.answeredNow()
+	sameVector := theirs.VVHash == hash16(st.VVHash)
+	if sameVector {
+		p.delivered(st.Heads)
+	} else if err := p.ask(ctx); err != nil && ctx.Err() == nil {
+		p.n.log.Debug().Uint32("peer", uint32(p.actor)).Err(err).Msg("vector not compared")
+	}
+	theirs.Hex = p.hexOf(theirs, st)
+	verdict := p.classify(theirs, sameVector, st)
+	p.setVerdict(verdict, theirs)
+	if p.lacked() > 0 && p.behindFor() > p.n.cfg.tune.grace {
+		wake(p.wakePull)
+	}
+	return verdict
+}
+
+// hexOf returns the genome in an answer, ours if it was left out as known.
+func (p *peer) hexOf(theirs GenomeReply, st *store.State) string {
+	if theirs.NotModified {
+		return st.Hex
+	}
+	return theirs.Hex
+}
+
+func (p *peer) classify(theirs GenomeReply, sameVector bool, st *store.State) string {
+	switch {
+	case sameVector && theirs.Digest != st.Digest:
+		p.diverged(theirs, st)
+		return StateDiverged
+	case p.hasForks():
+		return StateDiverged
+	case theirs.Hex == st.Hex:
+		return StateEqual
+	case sameVector:
+		p.diverged(theirs, st) // equal digests and unequal genomes: the digest is wrong
+		return StateDiverged
+	}
+	return StateBehind
+}
+
+func (p *peer) hasForks() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.forks) > 0
+}
+
+// diverged raises the alarm: same ops, other state. Each pair of states is
+// named and counted once.
+func (p *peer) diverged(theirs GenomeReply, st *store.State) {
+	alarm := st.Digest.String() + " " + theirs.Digest.String()
+	p.mu.Lock()
+	known := p.alarm == alarm
+	p.alarm = alarm
+	p.mu.Unlock()
+	if known {
+		return
+	}
+	p.n.counts.diverged.Add(1)
+	p.n.log.Error().Str("event", "diverged").Uint32("peer", uint32(p.actor)).Stringer("vector", st.Version).
+		Stringer("a", st.Digest).Stringer("b", theirs.Digest).Msg("diverged: same ops, other genome")
+}
+
+// setVerdict keeps what a verification found, for /v1/cluster.
+func (p *peer) setVerdict(verdict string, theirs GenomeReply) {
+	behind := !p.n.actor.Version().Equal(p.version())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.verdict = verdict
+	if verdict == StateUnreachable {
+		return // the rest stays as last known
+	}
+	p.genes, p.digest = len(theirs.Hex)/2, theirs.Digest.String()
+	p.logBytes, p.rtt = theirs.LogBytes, theirs.RTT
+	switch {
+	case !behind:
+		p.behindSince = time.Time{}
+	case p.behindSince.IsZero():
+		p.behindSince = time.Now()
+	}
+}
+
+func (p *peer) behindFor() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.behindSince.IsZero() {
+		return 0
+	}
+	return time.Since(p.behindSince)
+}
+
+// freshFor is how long a verification made for /v1/cluster serves others.
+const freshFor = 250 * time.Millisecond
+
+type freshness struct {
+	mu sync.Mutex // one at a time
+	at time.Time
+}
+
+// freshen asks the peers again, but those that have not answered lately: they
+// would only make the answer wait.
+func (n *Node) freshen(ctx context.Context) {
+	n.fresh.mu.Lock()
+	defer n.fresh.mu.Unlock()
+	if time.Since(n.fresh.at) < freshFor {
+		return
+	}
+	st, err := n.actor.State(ctx)
+	if err != nil {
+		return // clusterReply meets the same
+	}
+	var up []*peer
+	for _, p := range n.peers {
+		if !p.isDown() {
+			up = append(up, p)
+		}
+	}
+	n.verify(ctx, st, up)
+	n.fresh.at = time.Now()
+}
+
+// clusterReply says how this node sees all actors: what each lacks of the ops
+// that any of them is known to hold.
+func (n *Node) clusterReply(ctx context.Context) (ClusterReply, error) {
+	st, err := n.actor.State(ctx)
+	if err != nil {
+		return ClusterReply{}, err
+	}
+	all := st.Version
+	for _, p := range n.peers {
+		for _, e := range p.version() {
+			all = all.With(genome.Dot(e))
+		}
+	}
+	self := ActorStatus{Actor: n.cfg.Store.Actor, URL: n.url, Self: true, State: StateEqual, Ops: st.Ops, Genes: len(st.Genes),
+		Digest: st.Digest.String(), Replica: n.actor.Replica().String(), Boot: string(n.boot), VV: st.Version,
+		UptimeMS: time.Since(n.started).Milliseconds(), LogBytes: n.logBytes()}
+	reply := ClusterReply{Of: 1 + len(n.peers), Rounds: n.counts.rounds.Load(), Fenced: n.fencedWhy(), Actors: []ActorStatus{self}}
+	for _, p := range n.peers {
+		reply.Actors = append(reply.Actors, p.status())
+	}
+	for i := range reply.Actors {
+		a := &reply.Actors[i]
+		lacks := a.VV.Lacks(all)
+		a.LacksOps = countOps(lacks)
+		for _, r := range lacks {
+			if a.Lacks == nil {
+				a.Lacks = map[string]string{}
+			}
+			a.Lacks[r.Replica.String()] = seqs(r)
+		}
+		switch {
+		case a.State == StateEqual && a.LacksOps > 0:
+			a.State = StateBehind
+		case a.State == StateBehind && a.LacksOps == 0 && a.VV.Equal(all):
+			a.State = StateEqual // it was behind in the last round, and has said since that it is not
+		}
+	}
+	slices.SortFunc(reply.Actors, func(a, b ActorStatus) int { return cmp.Compare(a.Actor, b.Actor) })
+	reply.Verdict, reply.Equal = verdictOf(reply.Actors)
+	return reply, nil
+}
+
+// seqs returns the range without its replica: "404-412" or "404".
+func seqs(r genome.Range) string {
+	s := r.String()
+	return s[len(r.Replica.String())+1:]
+}
+
+// status returns what is known of p, Lacks left out.
+func (p *peer) status() ActorStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	a := ActorStatus{Actor: p.actor, URL: p.URL(), State: cmp.Or(p.verdict, StateUnreachable), Ops: p.vv.Ops(), Genes: p.genes,
+		Digest: p.digest, Replica: p.replica, Boot: string(p.boot), VV: p.vv, RTTMS: float64(p.rtt.Microseconds()) / 1000,
+		LogBytes: p.logBytes, Posts: p.posts, Failed: p.failed}
+	if start, ok := p.boot.started(); ok {
+		a.UptimeMS = now.Sub(start).Milliseconds()
+	}
+	if !p.downSince.IsZero() {
+		a.SinceMS = now.Sub(p.downSince).Milliseconds()
+	}
+	if !p.behindSince.IsZero() {
+		a.OldestMS = now.Sub(p.behindSince).Milliseconds()
+	}
+	if p.lastErr != nil {
+		a.Error = shortError(p.lastErr)
+	}
+	for _, f := range p.forks {
+		a.Forks = append(a.Forks, f)
+	}
+	slices.SortFunc(a.Forks, func(x, y Fork) int { return cmp.Compare(x.Replica, y.Replica) })
+	return a
+}
+
+// verdictOf sums up: the worst of the states wins.
+func verdictOf(actors []ActorStatus) (verdict string, equal int) {
+	worst := map[string]bool{}
+	for _, a := range actors {
+		worst[a.State] = true
+		if a.State == StateEqual {
+			equal++
+		}
+	}
+	for _, v := range []string{StateDiverged, StateUnreachable, StateBehind} {
+		if worst[v] {
+			return v, equal
+		}
+	}
+	return VerdictConverged, equal
+}
