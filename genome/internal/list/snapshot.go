@@ -167,11 +167,9 @@ func (b *Loader) List() (*List, error) {
 		return nil, errAbsent
 	}
 	l := b.l
-	for i, p := range l.pages {
-		for j := range p.leafOf {
-			if i > 0 || j > 0 { // not the root's
-				p.leafOf[j] = max(p.leafOf[j], 1) - 1
-			}
+	for _, p := range l.pages {
+		for j, mark := range p.leafOf {
+			p.leafOf[j] = max(mark, 1) - 1 // 0: the root's, or not yet in use
 		}
 	}
 	l.buildTree()
