@@ -15,6 +15,7 @@ type BlockReader struct {
 	text   []byte // the genes of the records not yet read
 	cur    blockCursor
 	left   int // records not yet read
+	named  int // lines of the table that the records read so far have named
 	chains bool
 	err    *OpError
 }
@@ -42,7 +43,7 @@ func (r *BlockReader) Open(data []byte, maxOps int) error {
 	}
 	r.chains = flags&blockChains != 0
 	r.data = body[2:]
-	r.readTable()
+	r.readTable(2 * uint64(max(maxOps, 0)))
 	count, size := r.uvarint(), r.uvarint()
 	switch {
 	case r.err != nil:
@@ -70,7 +71,7 @@ func (r *BlockReader) Err() error {
 // Close checks, after the last op, that nothing is left over, and returns the
 // heads that the block carries. The error is an [*OpError].
 func (r *BlockReader) Close() ([]Head, error) {
-	if r.err == nil && (r.left != 0 || len(r.data) != 0 || len(r.text) != 0) {
+	if r.err == nil && (r.left != 0 || len(r.data) != 0 || len(r.text) != 0 || r.named != len(r.table)) {
 		r.fail(CodeBadEncoding, "bytes left over")
 	}
 	var heads []Head
@@ -101,10 +102,12 @@ func (r *BlockReader) fail(code Code, detail string) error {
 	return r.err
 }
 
-func (r *BlockReader) readTable() {
+// readTable reads the table. limit is how many replicas the ops can name: a
+// line takes several times the memory that it takes in the block.
+func (r *BlockReader) readTable(limit uint64) {
 	n := r.uvarint()
-	if n > uint64(len(r.data)/minReplicaBytes) {
-		r.fail(CodeBadEncoding, "replica count beyond the end")
+	if n > min(limit, uint64(len(r.data)/minReplicaBytes)) {
+		r.fail(CodeBadEncoding, "more replicas than the block can name")
 		return
 	}
 	seen := make(map[ReplicaID]bool, n)
@@ -154,15 +157,18 @@ func (r *BlockReader) Next(op *Op) bool {
 	if tag&tagRef != 0 {
 		ref = r.index(refRoot, ref)
 	}
-	if author >= len(r.table) || ref >= len(r.table) || r.table[author].seq == 0 {
-		r.fail(CodeBadEncoding, "an op names a replica that the table does not have")
+	if !r.name(author) || !r.name(ref) || r.table[author].seq == 0 {
+		r.fail(CodeBadEncoding, "an op names a replica that the table does not have there")
 		return false
 	}
 	t := &r.table[author]
+	if t.nextSeq == t.seq && seqGap|geneGap != 0 {
+		r.fail(CodeBadEncoding, "a gap before the first op of its author")
+		return false
+	}
 	*op = Op{Dot: Dot{t.id, t.nextSeq + seqGap}, Gene: t.nextGene + geneGap}
 	if ref != refRoot {
-		u := r.uvarint()
-		op.Ref = GeneID{r.table[ref].id, r.cur.gene + uint64(int64(u>>1)^-int64(u&1))}
+		op.Ref = GeneID{r.table[ref].id, r.cur.gene + uint64(r.svarint())}
 	}
 	if !r.fill(op, tag&tagKind, n) {
 		return false
@@ -170,6 +176,15 @@ func (r *BlockReader) Next(op *Op) bool {
 	t.nextSeq, t.nextGene = op.Dot.Seq+n, op.Gene+uint64(len(op.Genes))
 	r.cur.after(op, author, ref)
 	return true
+}
+
+// name notes that a record names line i of the table, or the root. It reports
+// false unless the lines are named in their order: a block has one encoding.
+func (r *BlockReader) name(i int) bool {
+	if i == r.named {
+		r.named++
+	}
+	return i < min(r.named, len(r.table))
 }
 
 // fill completes op, a run of n events of that kind whose Ref is still the
@@ -254,6 +269,12 @@ func (r *BlockReader) uvarint() uint64 {
 		return uint64(v)
 	}
 	return r.longUvarint()
+}
+
+// svarint reads a zigzag-coded integer.
+func (r *BlockReader) svarint() int64 {
+	u := r.uvarint()
+	return int64(u>>1) ^ -int64(u&1)
 }
 
 func (r *BlockReader) longUvarint() uint64 {

@@ -77,4 +77,34 @@
 //
 // A block of one typed gene takes some 30 bytes, a typed gene within a larger
 // block about 2, a gene at a random place about 5.
+//
+// # Snapshot, version 1
+//
+// A whole state; see [Genome.AppendSnapshot] and [LoadSnapshot].
+//
+//	u8       version = 1
+//	u8       flags = 0
+//	uvarint  R, replicas, ascending
+//	R times  uvarint actor, u32 LE epoch, uvarint seq, uvarint genes inserted, u64 LE chain
+//	uvarint  T, genes in the list
+//	T bytes  the genes in order
+//	uvarint  S, spans
+//	uvarint  M, bytes of the spans
+//	M bytes  S spans, in list order, dead ones included
+//	u32 LE   CRC-32C of everything before
+//
+//	span:    u8 tag   bit 0     alive
+//	                  bit 1     another replica than the span before
+//	                  bit 2     gene number not the one that would continue it
+//	                  bit 3     depth key not the one that would continue it
+//	                  bits 4-7  n if 1 … 15, else 0
+//	         [uvarint n] [uvarint replica, an index] [svarint gene number - expected]
+//	         [svarint depth - expected, uvarint left]
+//
+// A span is a run of genes with consecutive ids, each the right child of the
+// one before. Its depth key is explained in package genome/internal/list: the
+// depth is the number of right edges between the root and its first gene,
+// left that of left edges since the last of these. What would continue a span
+// of n is its replica, its gene number + n, its depth + n and left 0; before
+// the first span, replica 0 and gene 0 at depth 0.
 package genome

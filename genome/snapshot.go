@@ -1,0 +1,246 @@
+package genome
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"crdt-genome/genome/internal/list"
+)
+
+// snapshotVersion is the first byte of every snapshot.
+const snapshotVersion = 1
+
+// A span's tag in a snapshot. Its high four bits are a length of 1 … 15, or 0.
+const (
+	spanLive    = 1 << 0
+	spanReplica = 1 << 1
+	spanGene    = 1 << 2
+	spanKey     = 1 << 3
+)
+
+// AppendSnapshot appends the whole state of g to dst: what a [Genome] made by
+// [LoadSnapshot] needs to go on as g would, except parked ops, which others
+// hold, and the history. The values of deleted genes are not in it. The form
+// is drawn in the package comment. Equal genomes have equal snapshots.
+// O(spans + genes).
+func (g *Genome) AppendSnapshot(dst []byte) []byte {
+	out := append(dst, snapshotVersion, 0)
+	out = binary.AppendUvarint(out, uint64(len(g.sorted)))
+	index := make([]int, len(g.reps)) // by local number
+	for i, rep := range g.sorted {
+		r := &g.reps[rep]
+		index[rep] = i
+		out = binary.AppendUvarint(out, uint64(r.Replica.Actor()))
+		out = binary.LittleEndian.AppendUint32(out, uint32(r.Replica.Epoch()))
+		out = binary.AppendUvarint(out, r.Seq)
+		out = binary.AppendUvarint(out, uint64(g.list.Genes(rep)))
+		out = binary.LittleEndian.AppendUint64(out, uint64(r.Chain))
+	}
+	out = binary.AppendUvarint(out, uint64(g.Len()))
+	out = g.list.AppendTo(out)
+	var spans []byte
+	count := 0
+	var next snapshotCursor
+	for x := range g.list.Spans() {
+		spans = next.append(spans, x, index[x.First.Rep])
+		count++
+	}
+	out = binary.AppendUvarint(out, uint64(count))
+	out = binary.AppendUvarint(out, uint64(len(spans)))
+	out = append(out, spans...)
+	return binary.LittleEndian.AppendUint32(out, crc32.Checksum(out[len(dst):], castagnoli))
+}
+
+// A snapshotCursor is what would continue the span before.
+type snapshotCursor struct {
+	replica int // index in the snapshot's table
+	gene    uint32
+	depth   uint32
+}
+
+func (c *snapshotCursor) append(out []byte, x list.Span, replica int) []byte {
+	var tag byte
+	if x.Live {
+		tag |= spanLive
+	}
+	if replica != c.replica {
+		tag |= spanReplica
+	}
+	if x.First.Gene != c.gene {
+		tag |= spanGene
+	}
+	if x.Depth != c.depth || x.Left != 0 {
+		tag |= spanKey
+	}
+	if x.N <= tagMaxRun {
+		out = append(out, tag|byte(x.N)<<tagShift)
+	} else {
+		out = binary.AppendUvarint(append(out, tag), uint64(x.N))
+	}
+	if tag&spanReplica != 0 {
+		out = binary.AppendUvarint(out, uint64(replica))
+	}
+	if tag&spanGene != 0 {
+		out = binary.AppendVarint(out, int64(x.First.Gene)-int64(c.gene))
+	}
+	if tag&spanKey != 0 {
+		out = binary.AppendVarint(out, int64(x.Depth)-int64(c.depth))
+		out = binary.AppendUvarint(out, uint64(x.Left))
+	}
+	c.after(x, replica)
+	return out
+}
+
+func (c *snapshotCursor) after(x list.Span, replica int) {
+	c.replica, c.gene, c.depth = replica, x.First.Gene+x.N, x.Depth+x.N
+}
+
+// LoadSnapshot returns the genome that data was made of, writing as cfg.Self.
+// It has no history from before the snapshot, so cfg.NoHistory must be set. It
+// checks version ([CodeWireVersion]), checksum and form ([CodeBadEncoding]);
+// the error is an [*OpError]. O(spans + genes), without a search for any place.
+func LoadSnapshot(data []byte, cfg Config) (*Genome, error) {
+	if !cfg.NoHistory {
+		panic("genome: LoadSnapshot needs Config.NoHistory: a snapshot has no history")
+	}
+	d := snapshotReader{}
+	g := d.load(data, cfg)
+	if d.err != nil {
+		return nil, d.err
+	}
+	return g, nil
+}
+
+// snapshotReader shares the integers of the BlockReader.
+type snapshotReader struct{ BlockReader }
+
+func (d *snapshotReader) bad(detail string) *Genome {
+	if d.err == nil {
+		d.err = &OpError{Code: CodeBadEncoding, Detail: "bad snapshot: " + detail}
+	}
+	return nil
+}
+
+func (d *snapshotReader) load(data []byte, cfg Config) *Genome {
+	if len(data) < 2+4 {
+		return d.bad("shorter than any snapshot")
+	}
+	if data[0] != snapshotVersion || data[1] != 0 {
+		d.err = &OpError{Code: CodeWireVersion, Detail: fmt.Sprintf("snapshot version %d.%d; this program reads %d.0", data[0], data[1], snapshotVersion)}
+		return nil
+	}
+	body, sum := data[:len(data)-4], binary.LittleEndian.Uint32(data[len(data)-4:])
+	if got := crc32.Checksum(body, castagnoli); got != sum {
+		return d.bad(fmt.Sprintf("checksum %08x, computed %08x", sum, got))
+	}
+	d.data = body[2:]
+	g := NewFromConfig(cfg)
+	loader := d.replicas(g)
+	n := d.uvarint()
+	if loader == nil || n > uint64(len(d.data)) {
+		return d.bad("text beyond the end")
+	}
+	d.text, d.data = d.data[:n], d.data[n:]
+	count, size := d.uvarint(), d.uvarint()
+	if size != uint64(len(d.data)) {
+		return d.bad("lengths do not add up")
+	}
+	var next snapshotCursor
+	for range count {
+		if !d.span(&next, loader, g) {
+			return d.bad("a span is wrong")
+		}
+	}
+	if len(d.data) != 0 || len(d.text) != 0 {
+		return d.bad("bytes left over")
+	}
+	l, err := loader.List()
+	if err != nil {
+		return d.bad(err.Error())
+	}
+	g.list = l
+	return g
+}
+
+// replicas reads the table into g and begins a list of these replicas.
+func (d *snapshotReader) replicas(g *Genome) *list.Loader {
+	n := d.uvarint()
+	if n > uint64(len(d.data)/minReplicaBytes) || n > MaxReplicas {
+		d.bad("replica count beyond the end")
+		return nil
+	}
+	names, genes := make([]uint64, n), make([]uint32, n)
+	var total uint64
+	for i := range names {
+		actor := d.uvarint()
+		id := NewReplicaID(ActorID(actor), Epoch(d.fixed(4)))
+		seq, count := d.uvarint(), d.uvarint()
+		head := Head{id, seq, Chain(d.fixed(8))}
+		total += count
+		if actor > math.MaxUint32 || !id.Valid() || seq == 0 || seq > MaxSeq || count > seq || total > maxLoadGenes ||
+			i > 0 && uint64(id) <= names[i-1] {
+			d.bad("a replica in the table is out of bounds or out of order")
+			return nil
+		}
+		names[i], genes[i] = uint64(id), uint32(count)
+		rep := uint32(i + 1)
+		g.numbers[id] = rep
+		g.reps = append(g.reps, head)
+		g.sorted = append(g.sorted, rep)
+		g.ops += seq
+	}
+	return list.NewLoader(names, genes)
+}
+
+// maxLoadGenes bounds the genes of a snapshot, well within the list's room.
+// Deleted genes cost memory but hardly a byte here, so that the length of a
+// snapshot is no bound. A variable for the tests.
+var maxLoadGenes uint64 = 1 << 31
+
+// span reads one span and adds it to the list.
+func (d *snapshotReader) span(c *snapshotCursor, loader *list.Loader, g *Genome) bool {
+	if len(d.data) == 0 {
+		return false
+	}
+	tag := d.data[0]
+	d.data = d.data[1:]
+	x := list.Span{N: uint32(tag >> tagShift), Live: tag&spanLive != 0, Depth: c.depth}
+	if x.N == 0 {
+		n := d.uvarint()
+		if n <= tagMaxRun || n > maxLoadGenes {
+			return false
+		}
+		x.N = uint32(n)
+	}
+	replica, gene := c.replica, int64(c.gene)
+	if tag&spanReplica != 0 {
+		replica = int(min(d.uvarint(), MaxReplicas))
+	}
+	if tag&spanGene != 0 {
+		gene += d.svarint()
+	}
+	if tag&spanKey != 0 {
+		depth, left := int64(c.depth)+d.svarint(), d.uvarint()
+		if depth < 0 || depth > math.MaxUint32 || left > math.MaxUint32 {
+			return false
+		}
+		x.Depth, x.Left = uint32(depth), uint32(left)
+	}
+	if d.err != nil || gene < 0 || gene > math.MaxUint32 {
+		return false
+	}
+	x.First = list.Ref{Rep: uint32(replica + 1), Gene: uint32(gene)}
+	var text []byte
+	if x.Live {
+		if uint64(x.N) > uint64(len(d.text)) {
+			return false
+		}
+		text, d.text = d.text[:x.N], d.text[x.N:]
+	} else {
+		g.dead += int(x.N)
+	}
+	c.after(x, replica)
+	return loader.Add(x, text) == nil
+}

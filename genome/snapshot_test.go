@@ -1,0 +1,113 @@
+package genome_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"crdt-genome/genome"
+)
+
+// load loads a snapshot for a genome that keeps no history.
+func load(t tb, data []byte, self genome.ReplicaID) *genome.Genome {
+	t.Helper()
+	g, err := genome.LoadSnapshot(data, genome.Config{Self: self, NoHistory: true})
+	if err != nil {
+		t.Fatalf("LoadSnapshot: %v", err)
+	}
+	return g
+}
+
+// TestSnapshotGoesOn loads a snapshot from the middle of a simulation and lets
+// it catch up with the rest: snapshot + tail must equal all.
+func TestSnapshotGoesOn(t *testing.T) {
+	for seed := range uint64(30) {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			s := newSim(t, 3, rand.New(rand.NewPCG(seed, 3)).IntN)
+			for range 80 {
+				s.step()
+			}
+			r := s.replicas[0]
+			data := r.g.AppendSnapshot(nil)
+			g := load(t, data, r.g.Self())
+			r.m.check(t, g)
+			if again := g.AppendSnapshot(nil); !bytes.Equal(again, data) {
+				t.Fatalf("a loaded snapshot saves as\n%x, was\n%x", again, data)
+			}
+			n := len(r.log)
+			for range 80 {
+				s.step()
+			}
+			heal(t, s.replicas...)
+			if err := g.SetSelf(genome.NewReplicaID(7, 7)); err != nil { // its own later ops come back as others'
+				t.Fatal(err)
+			}
+			for _, op := range r.log[n:] {
+				if res, err := g.Apply(op); err != nil || len(res.Applied) != 1 {
+					t.Fatalf("Apply(%v) after the snapshot: %+v, %v", op.Dot, res, err)
+				}
+			}
+			r.m.check(t, g)
+		})
+	}
+}
+
+func TestSnapshotOfNothing(t *testing.T) {
+	g := load(t, genome.New(alice).AppendSnapshot(nil), bob)
+	if _, err := g.Insert(0, []byte{1}); err != nil || g.String() != "01" {
+		t.Errorf("Insert into an empty snapshot: %v, %v", g, err)
+	}
+}
+
+// TestSnapshotDamaged flips every bit and cuts at every length: damage is
+// named, whether the checksum finds it or, repaired by a hostile hand, the form.
+func TestSnapshotDamaged(t *testing.T) {
+	r, _ := history(t)
+	data := r.g.AppendSnapshot(nil)
+	refused := func(what string, data []byte) {
+		t.Helper()
+		var e *genome.OpError
+		g, err := genome.LoadSnapshot(data, genome.Config{NoHistory: true})
+		if g != nil || !errors.As(err, &e) {
+			t.Errorf("%s: %v, %v", what, g, err)
+		}
+	}
+	for i := range data {
+		refused(fmt.Sprintf("cut at %d", i), data[:i])
+		for bit := range 8 {
+			bad := bytes.Clone(data)
+			bad[i] ^= 1 << bit
+			refused(fmt.Sprintf("bit %d of byte %d", bit, i), bad)
+		}
+	}
+}
+
+func TestGoldenSnapshot(t *testing.T) {
+	r, _ := history(t)
+	data := r.g.AppendSnapshot(nil)
+	golden(t, "snapshot-v1.golden", fmt.Appendf(nil, "%x\n", data))
+	r.m.check(t, load(t, data, alice))
+}
+
+// FuzzLoadSnapshot gives the loader any bytes under a right checksum; whatever
+// it accepts must save and load again.
+func FuzzLoadSnapshot(f *testing.F) {
+	r, _ := history(f)
+	data := r.g.AppendSnapshot(nil)
+	f.Add(data[:len(data)-4])
+	f.Add(genome.New(alice).AppendSnapshot(nil)[:5])
+	genome.LimitLoad(f, 1<<16)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		data = seal(data)
+		g, err := genome.LoadSnapshot(data, genome.Config{NoHistory: true})
+		if err != nil {
+			return
+		}
+		again := g.AppendSnapshot(nil)
+		if h := load(t, again, 0); h.Digest() != g.Digest() {
+			t.Fatalf("digest %v became %v", g.Digest(), h.Digest())
+		}
+	})
+}
