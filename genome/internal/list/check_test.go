@@ -143,9 +143,6 @@ func (c *checker) cursor() {
 		start += int(c.l.leaf(i).vis)
 	}
 	c.check(start == cur.start, "L7: cursor says %d live genes before leaf %d, there are %d", cur.start, cur.leaf, start)
-	if cur.end < 0 {
-		return
-	}
 	for s := range cur.slot + 1 {
 		start += int(max(c.l.leaf(cur.leaf).ln[s], 0))
 	}

@@ -20,7 +20,7 @@ func (l *List) DeleteAt(index, n int, emit func(first Ref, n uint32, reverse boo
 			}
 			first, count = r, 0
 		}
-		l.kill(p, m)
+		l.cur.slot, l.cur.end = l.kill(p, m), index
 		count += uint32(m)
 		n -= m
 	}
@@ -48,26 +48,28 @@ func (l *List) Delete(first Ref, n uint32) (killed int) {
 
 // kill turns m genes of a live span dead. Dead neighbours in the leaf that they
 // are chained to take them in, so backspacing over a word leaves one dead span.
-func (l *List) kill(p place, m int) {
+// It returns the slot in the cursor's leaf that ends where the first of them was
+// among the live genes.
+func (l *List) kill(p place, m int) (slot int) {
 	l.touch(p.leaf)
 	n := int(l.leaf(p.leaf).ln[p.slot])
 	switch {
 	case m == n:
-		l.killSpan(p)
+		slot = l.killSpan(p)
 	case p.off == 0:
-		p = l.killHead(p, m)
+		slot = l.killHead(p, m)
 	case p.off+m == n:
-		p = l.killTail(p, m)
+		slot = l.killTail(p, m)
 	default:
-		p = l.killMiddle(p, m)
+		slot = l.killMiddle(p, m)
 	}
-	f := l.leaf(p.leaf)
-	f.vis -= uint32(m)
+	l.leaf(l.cur.leaf).vis -= uint32(m)
 	l.cur.owed -= int32(m)
 	l.live -= m
+	return slot
 }
 
-func (l *List) killSpan(p place) {
+func (l *List) killSpan(p place) (slot int) {
 	f, s := l.leaf(p.leaf), p.slot
 	f.ln[s] = -f.ln[s]
 	if s+1 < int(f.n) && f.ln[s+1] < 0 && l.continues(f, s, f.span(s+1)) {
@@ -77,16 +79,18 @@ func (l *List) killSpan(p place) {
 	if s > 0 && f.ln[s-1] < 0 && l.continues(f, s-1, f.span(s)) {
 		f.ln[s-1] += f.ln[s]
 		f.remove(s)
+		s--
 	}
+	return s
 }
 
-func (l *List) killHead(p place, m int) place {
+func (l *List) killHead(p place, m int) (slot int) {
 	f, s := l.leaf(p.leaf), p.slot
 	if s > 0 && f.ln[s-1] < 0 && l.continues(f, s-1, f.span(s)) {
 		_, rest := f.span(s).cut(m)
 		f.ln[s-1] -= int16(m)
 		f.set(s, rest)
-		return p
+		return s - 1
 	}
 	p = l.reserve(place{p.leaf, s, m}, 1)
 	f, s = l.leaf(p.leaf), p.slot
@@ -95,10 +99,10 @@ func (l *List) killHead(p place, m int) place {
 	f.open(s, 1)
 	f.set(s, dead)
 	f.set(s+1, rest)
-	return p
+	return s
 }
 
-func (l *List) killTail(p place, m int) place {
+func (l *List) killTail(p place, m int) (slot int) {
 	f, s := l.leaf(p.leaf), p.slot
 	rest, dead := f.span(s).cut(p.off)
 	dead.ln = -dead.ln
@@ -106,17 +110,17 @@ func (l *List) killTail(p place, m int) place {
 		dead.ln += f.ln[s+1]
 		f.set(s, rest)
 		f.set(s+1, dead)
-		return p
+		return s
 	}
 	p = l.reserve(p, 1)
 	f, s = l.leaf(p.leaf), p.slot
 	f.open(s+1, 1)
 	f.set(s, rest)
 	f.set(s+1, dead)
-	return p
+	return s
 }
 
-func (l *List) killMiddle(p place, m int) place {
+func (l *List) killMiddle(p place, m int) (slot int) {
 	p = l.reserve(p, 2)
 	f, s := l.leaf(p.leaf), p.slot
 	head, rest := f.span(s).cut(p.off)
@@ -126,5 +130,5 @@ func (l *List) killMiddle(p place, m int) place {
 	f.set(s, head)
 	f.set(s+1, dead)
 	f.set(s+2, tail)
-	return p
+	return s
 }

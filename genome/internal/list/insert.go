@@ -297,6 +297,7 @@ func (l *List) reserve(p place, need int) place {
 		l.cur.leaf = j
 		if l.cur.start >= 0 {
 			l.cur.start += int(f.vis)
+			l.cur.end = l.cur.start
 		}
 		return place{j, p.slot - at, p.off}
 	}

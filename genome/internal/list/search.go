@@ -9,14 +9,14 @@ type place struct {
 }
 
 // A cursor remembers the leaf of the last change: people and programs mostly
-// edit near where they edited before.
+// edit near where they edited before. Only local edits, which come by index,
+// learn how many live genes are before it.
 type cursor struct {
-	leaf uint32
-	owed int32 // live genes added to the leaf that its ancestors have not been told of
-	// The rest is known only to local edits, which come by index.
-	start int // live genes before the leaf; -1 unknown
-	slot  int // a slot of it, with
-	end   int // live genes up to and including that slot; -1 unknown
+	leaf  uint32
+	owed  int32 // live genes added to the leaf that its ancestors have not been told of
+	start int   // live genes before the leaf; -1 unknown, and then so are the others
+	slot  int   // a slot of it, or -1: none, right before the first
+	end   int   // live genes up to and including that slot
 }
 
 // pay tells the ancestors of the cursor's leaf what they are owed.
@@ -34,14 +34,15 @@ func (l *List) pay() {
 	c.owed = 0
 }
 
-// touch moves the cursor to leaf i, which is about to change.
+// touch moves the cursor to leaf i, whose slots are about to change.
 func (l *List) touch(i uint32) {
 	l.hot.room = 0
-	l.cur.end = -1
-	if l.cur.leaf != i {
+	c := &l.cur
+	if c.leaf != i {
 		l.pay()
-		l.cur = cursor{leaf: i, start: -1, end: -1}
+		c.leaf, c.start = i, -1
 	}
+	c.slot, c.end = -1, c.start
 }
 
 // find returns the live gene at an index below Len and moves the cursor there.
@@ -49,27 +50,25 @@ func (l *List) find(index int) place {
 	c := &l.cur
 	f := l.leaf(c.leaf)
 	if c.start < 0 || index < c.start || index >= c.start+int(f.vis) {
-		l.descend(index)
-		f = l.leaf(c.leaf)
-	} else if c.end > index {
-		if off := index - c.end + int(f.ln[c.slot]); off >= 0 {
-			return place{c.leaf, c.slot, off}
-		}
+		f = l.descend(index)
 	}
-	rest, s := index-c.start, 0
-	for {
-		n := max(int(f.ln[s]), 0)
-		if rest < n {
-			c.slot, c.end = s, index-rest+n
-			return place{c.leaf, s, rest}
-		}
-		rest -= n
+	s, end := c.slot, c.end
+	for index >= end {
 		s++
+		end += int(max(f.ln[s], 0))
 	}
+	start := end - int(max(f.ln[s], 0))
+	for index < start {
+		s--
+		end = start
+		start -= int(max(f.ln[s], 0))
+	}
+	c.slot, c.end = s, end
+	return place{c.leaf, s, index - start}
 }
 
 // descend moves the cursor to the leaf with the live gene at an index.
-func (l *List) descend(index int) {
+func (l *List) descend(index int) *leaf {
 	l.pay()
 	rest, i := uint32(index), l.top
 	for {
@@ -83,7 +82,9 @@ func (l *List) descend(index int) {
 			break
 		}
 	}
-	l.cur = cursor{leaf: i, start: index - int(rest), end: -1}
+	start := index - int(rest)
+	l.cur = cursor{leaf: i, start: start, slot: -1, end: start}
+	return l.leaf(i)
 }
 
 // lookup returns the place of a known gene.
