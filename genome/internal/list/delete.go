@@ -52,31 +52,44 @@ func (l *List) Delete(first Ref, n uint32) (killed int) {
 // among the live genes.
 func (l *List) kill(p place, m int) (slot int) {
 	l.touch(p.leaf)
-	n := int(l.leaf(p.leaf).ln[p.slot])
+	f, s := l.leaf(p.leaf), p.slot
+	n := int(f.ln[s])
 	switch {
 	case m == n:
-		slot = l.killSpan(p)
-	case p.off == 0:
-		slot = l.killHead(p, m)
-	case p.off+m == n:
-		slot = l.killTail(p, m)
+		slot = l.killSpan(f, s)
+	case p.off == 0 && s > 0 && f.ln[s-1] < 0 && l.chained(f, s-1):
+		f.ln[s-1] -= int16(m)
+		f.ln[s] -= int16(m)
+		f.id[s] += num(m)
+		f.k[s] = f.k[s].after(m)
+		slot = s - 1
+	case p.off+m == n && s+1 < int(f.n) && f.ln[s+1] < 0 && l.chained(f, s):
+		f.ln[s] -= int16(m)
+		f.ln[s+1] -= int16(m)
+		f.id[s+1] -= num(m)
+		f.k[s+1] = f.k[s].after(p.off)
+		slot = s
 	default:
-		slot = l.killMiddle(p, m)
+		f, slot = l.killPart(p, m)
 	}
-	l.leaf(l.cur.leaf).vis -= uint32(m)
+	f.vis -= uint32(m)
 	l.cur.owed -= int32(m)
 	l.live -= m
 	return slot
 }
 
-func (l *List) killSpan(p place) (slot int) {
-	f, s := l.leaf(p.leaf), p.slot
+// chained reports whether the spans in slots s and s+1 are one run of chained
+// genes: they would be one span if they were alike alive or dead.
+func (l *List) chained(f *leaf, s int) bool { return l.continues(f, s, f.id[s+1], f.k[s+1]) }
+
+// killSpan kills a whole span. Both neighbours may take part.
+func (l *List) killSpan(f *leaf, s int) (slot int) {
 	f.ln[s] = -f.ln[s]
-	if s+1 < int(f.n) && f.ln[s+1] < 0 && l.continues(f, s, f.span(s+1)) {
+	if s+1 < int(f.n) && f.ln[s+1] < 0 && l.chained(f, s) {
 		f.ln[s] += f.ln[s+1]
 		f.remove(s + 1)
 	}
-	if s > 0 && f.ln[s-1] < 0 && l.continues(f, s-1, f.span(s)) {
+	if s > 0 && f.ln[s-1] < 0 && l.chained(f, s-1) {
 		f.ln[s-1] += f.ln[s]
 		f.remove(s)
 		s--
@@ -84,51 +97,31 @@ func (l *List) killSpan(p place) (slot int) {
 	return s
 }
 
-func (l *List) killHead(p place, m int) (slot int) {
-	f, s := l.leaf(p.leaf), p.slot
-	if s > 0 && f.ln[s-1] < 0 && l.continues(f, s-1, f.span(s)) {
-		_, rest := f.span(s).cut(m)
-		f.ln[s-1] -= int16(m)
-		f.set(s, rest)
-		return s - 1
+// killPart makes part of a span a dead span of its own. The slots are made
+// before any count changes: a split must find the counts as they were.
+func (l *List) killPart(p place, m int) (f *leaf, slot int) {
+	need, at := 1, m
+	if p.off > 0 {
+		at = p.off
+		if p.off+m < int(l.leaf(p.leaf).ln[p.slot]) {
+			need = 2
+		}
 	}
-	p = l.reserve(place{p.leaf, s, m}, 1)
-	f, s = l.leaf(p.leaf), p.slot
-	dead, rest := f.span(s).cut(m)
+	gap := l.reserve(place{p.leaf, p.slot, at}, need)
+	f, slot = l.leaf(gap.leaf), gap.slot
+	s, x := slot, f.span(slot)
+	f.open(slot, need)
+	if p.off > 0 {
+		var head span
+		head, x = x.cut(p.off)
+		f.set(s, head)
+		s++
+	}
+	dead, tail := x.cut(m)
 	dead.ln = -dead.ln
-	f.open(s, 1)
 	f.set(s, dead)
-	f.set(s+1, rest)
-	return s
-}
-
-func (l *List) killTail(p place, m int) (slot int) {
-	f, s := l.leaf(p.leaf), p.slot
-	rest, dead := f.span(s).cut(p.off)
-	dead.ln = -dead.ln
-	if s+1 < int(f.n) && f.ln[s+1] < 0 && l.continues(f, s, f.span(s+1)) {
-		dead.ln += f.ln[s+1]
-		f.set(s, rest)
-		f.set(s+1, dead)
-		return s
+	if tail.ln > 0 {
+		f.set(s+1, tail)
 	}
-	p = l.reserve(p, 1)
-	f, s = l.leaf(p.leaf), p.slot
-	f.open(s+1, 1)
-	f.set(s, rest)
-	f.set(s+1, dead)
-	return s
-}
-
-func (l *List) killMiddle(p place, m int) (slot int) {
-	p = l.reserve(p, 2)
-	f, s := l.leaf(p.leaf), p.slot
-	head, rest := f.span(s).cut(p.off)
-	dead, tail := rest.cut(m)
-	dead.ln = -dead.ln
-	f.open(s+1, 2)
-	f.set(s, head)
-	f.set(s+1, dead)
-	f.set(s+2, tail)
-	return s
+	return f, slot
 }

@@ -198,8 +198,9 @@ func (l *List) put(rep uint32, gap place, k key, genes []byte, index int) {
 	room, n := 0, 0
 	for done := 0; done < len(genes); done += n {
 		id, room = l.next(rep)
-		n = copy(l.pages[id>>pageBits].text[id&(pageSize-1):][:room], genes[done:])
+		n = min(room, len(genes)-done)
 		at = l.putSpan(gap, span{int16(n), id, k.after(done)})
+		l.pages[id>>pageBits].store(int(id&(pageSize-1)), genes[done:done+n], at.leaf)
 		gap = place{at.leaf, at.slot + 1, 0}
 		r.genes += uint32(n)
 		l.live += n
@@ -215,11 +216,7 @@ func (l *List) put(rep uint32, gap place, k key, genes []byte, index int) {
 // extendHot appends genes to the hot run, which has room for them.
 func (l *List) extendHot(genes []byte) {
 	h, n := &l.hot, len(genes)
-	to := h.page.leafOf[h.off : h.off+n]
-	for i := range to {
-		to[i] = l.cur.leaf
-	}
-	copy(h.page.text[h.off:], genes)
+	h.page.store(h.off, genes, l.cur.leaf)
 	h.off += n
 	h.room -= n
 	h.leaf.ln[h.slot] += int16(n)
@@ -237,7 +234,7 @@ func (l *List) extendHot(genes []byte) {
 // place. It joins the span before if it continues that.
 func (l *List) putSpan(gap place, x span) place {
 	f := l.leaf(gap.leaf)
-	if s := gap.slot - 1; gap.off == 0 && s >= 0 && f.ln[s] > 0 && l.continues(f, s, x) {
+	if s := gap.slot - 1; gap.off == 0 && s >= 0 && f.ln[s] > 0 && l.continues(f, s, x.id, x.k) {
 		f.ln[s] += x.ln
 		gap.slot = s
 	} else {
@@ -248,14 +245,14 @@ func (l *List) putSpan(gap place, x span) place {
 	}
 	f.vis += uint32(x.ln)
 	l.cur.owed += int32(x.ln)
-	l.own(gap.leaf, x)
 	return place{gap.leaf, gap.slot, 0}
 }
 
-// continues reports whether x is chained to the span in slot s, right before it.
-func (l *List) continues(f *leaf, s int, x span) bool {
+// continues reports whether a gene with key k right after the span in slot s is
+// chained to it.
+func (l *List) continues(f *leaf, s int, id num, k key) bool {
 	n := abs(f.ln[s])
-	return x.id == f.id[s]+num(n) && x.k == f.k[s].after(n) && !l.startsPage(x.id)
+	return id == f.id[s]+num(n) && k == f.k[s].after(n) && !l.startsPage(id)
 }
 
 // makeSpace frees a slot at a gap of the cursor's leaf, cutting the span there

@@ -26,6 +26,15 @@ type page struct {
 	text   [pageSize]byte   // the gene itself, alive or dead
 }
 
+// store writes genes from an offset on, and the leaf that holds them. One loop
+// for both: nearly always there is one gene.
+func (p *page) store(off int, genes []byte, leaf uint32) {
+	leafOf, text := p.leafOf[off:off+len(genes)], p.text[off:off+len(genes)]
+	for i, g := range genes {
+		leafOf[i], text[i] = leaf, g
+	}
+}
+
 // An owner says whose genes a page or row holds.
 type owner struct {
 	rep  uint32 // shared: a page of rows
