@@ -1,0 +1,315 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"crdt-genome/genome"
+)
+
+// An Actor is one actor's genome and its log. It is safe for concurrent use.
+// Close it to let go of the folder, and to be able to go on under the same
+// epoch.
+type Actor struct {
+	cfg     Config // read-only after open
+	opening Opening
+	folder  folder
+	disk    disk // committed to by the writer only
+	cache   *cache
+	queue   *queue
+	log     zerolog.Logger
+
+	stopped   chan struct{} // closed when the writer has returned
+	done      chan struct{} // closed when the actor has failed or is closed
+	closeOnce sync.Once
+	closeErr  error
+
+	lockMu sync.Mutex
+	lock   *lockFile // nil in tests without files, and after Close
+
+	// mu guards everything below. It is never held across a sync, a network
+	// call, a callback that may block, or a log line. The genome and the index
+	// run ahead of the disk while a batch is being committed: applied > durable.
+	mu      sync.Mutex
+	g       *genome.Genome
+	x       *index
+	meta    *meta
+	rotated bool // meta.epochs is ahead of the disk
+	applied uint64
+	durable uint64                           // batches; see reveal
+	pending map[genome.ReplicaID]genome.Head // durable heads of the replicas that have events beyond; looked up only
+	self    genome.ReplicaID                 // durable
+	changed chan struct{}                    // closed at the next commit
+	err     error                            // why the actor has failed or ended
+	fence   *fence                           // nil if none was ever raised
+	state   *State                           // of batch stateAt
+	stateAt uint64
+	warned  map[genome.ReplicaID]bool // forks that were logged
+	ahead   map[genome.ReplicaID]bool // own epochs that a peer was seen to know more of
+	events  []func(*zerolog.Logger)   // log lines of the batch, written after it
+	counts  counts
+	times   [2]prov // of the first and last op in the log
+}
+
+// Open opens the actor's log below cfg.Data, making folder and log if there is
+// none, and rebuilds the genome from it. ctx bounds the opening only. The
+// error is a [*LockedError], [*WrongOwnerError], [*CorruptError],
+// [*FormatError], [*NotLogError], wraps [ErrStoreFull], or comes from the file
+// system; nothing was changed then, apart from a folder that was made.
+func Open(ctx context.Context, cfg Config) (*Actor, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	f := &osFolder{dir: Dir(cfg.Data, cfg.Actor), machine: machineID()}
+	if err := os.MkdirAll(f.dir, dirMode); err != nil {
+		return nil, spaceError(err)
+	}
+	info := LockInfo{PID: os.Getpid(), Addr: cfg.Addr, Since: cfg.Now().UTC().Truncate(time.Millisecond)}
+	lock, err := takeLock(ctx, f.dir, cfg.LockTimeout, info)
+	if err != nil {
+		return nil, err
+	}
+	a, err := (*Actor)(nil), f.tidy()
+	if err == nil {
+		a, err = open(ctx, cfg, f)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.release())
+	}
+	a.lock = lock
+	a.opening.Dir = f.dir
+	return a, nil
+}
+
+// open does what Open does in a folder whose lock is held.
+func open(ctx context.Context, cfg Config, f folder) (*Actor, error) {
+	start := cfg.Now()
+	a := &Actor{
+		cfg: cfg, folder: f, queue: newQueue(), log: cfg.Log,
+		stopped: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
+		pending: make(map[genome.ReplicaID]genome.Head),
+		warned:  make(map[genome.ReplicaID]bool), ahead: make(map[genome.ReplicaID]bool),
+	}
+	isNew, err := a.ensure()
+	if err != nil {
+		return nil, err
+	}
+	notes, err := a.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id, err := f.identity() // before the log can be written to
+	if err != nil {
+		return nil, err
+	}
+	if a.disk, err = f.openWrite(); err != nil {
+		return nil, withPath(err, f.path())
+	}
+	a.cache = &cache{disk: a.disk, path: f.path()}
+	if err := a.begin(isNew, id, notes); err != nil {
+		return nil, errors.Join(err, a.disk.close())
+	}
+	a.opening.Took = cfg.Now().Sub(start)
+	a.logOpening()
+	go a.write()
+	return a, nil
+}
+
+// ensure makes the log if there is none.
+func (a *Actor) ensure() (isNew bool, err error) {
+	ok, err := a.folder.exists()
+	if err != nil || ok {
+		return false, err
+	}
+	m := &meta{cluster: a.cfg.Cluster, self: a.cfg.Actor}
+	if err := a.cfg.random(m.uuid[:]); err != nil {
+		return false, fmt.Errorf("draw a uuid: %w", err)
+	}
+	// A guard without a log is from a log that is gone; it must not outlive this.
+	if err := a.folder.removeGuard(); err != nil {
+		return false, err
+	}
+	return true, a.folder.create(m.firstWrites())
+}
+
+// load replays the log.
+func (a *Actor) load(ctx context.Context) (notes []string, err error) {
+	path := a.folder.path()
+	d, notes, err := a.folder.openRead()
+	if err != nil {
+		return nil, withPath(err, path)
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	m, err := readMeta(d)
+	if err != nil {
+		return nil, withPath(err, path)
+	}
+	if m.self != a.cfg.Actor || m.cluster != a.cfg.Cluster {
+		return nil, &WrongOwnerError{Path: path, Actor: m.self, Want: a.cfg.Actor, Epoch: m.epoch(), Cluster: m.cluster, WantCluster: a.cfg.Cluster}
+	}
+	r, err := replay(ctx, d, a.lookup, a.cfg.Progress)
+	if err != nil {
+		return nil, withPath(err, path)
+	}
+	a.g, a.x, a.meta, a.times = r.g, r.x, r.meta, [2]prov{r.first, r.last}
+	return notes, nil
+}
+
+// begin decides on the epoch. The order matters: the guard is gone before the
+// first mint, and a new epoch is on the disk before it.
+func (a *Actor) begin(isNew bool, id identity, notes []string) error {
+	g, found, err := a.folder.readGuard()
+	if err != nil {
+		return err
+	}
+	reason, detail := judge(g, found, id, a.meta, a.x.end(), notes)
+	switch {
+	case isNew:
+		reason, detail = ReasonNew, ""
+	case a.cfg.NewEpoch && reason == ReasonClean:
+		reason = ReasonAsked
+	}
+	if err := a.folder.removeGuard(); err != nil {
+		return err
+	}
+	if reason != ReasonClean {
+		e, err := a.drawEpoch()
+		if err != nil {
+			return err
+		}
+		a.meta.epochs = append(a.meta.epochs, e)
+		if err := a.disk.commit([]write{putMeta(metaEpochs, encodeEpochs(a.meta.epochs))}); err != nil {
+			return err
+		}
+	}
+	a.self = genome.NewReplicaID(a.meta.self, a.meta.epoch())
+	if err := a.g.SetSelf(a.self); err != nil {
+		return err
+	}
+	a.opening = Opening{New: isNew, Epoch: a.self.Epoch(), EpochReason: reason, Detail: detail,
+		Ops: a.g.Ops(), Own: a.own(), Genes: a.g.Len(), LogBytes: a.disk.size()}
+	return nil
+}
+
+func (a *Actor) drawEpoch() (genome.Epoch, error) {
+	return newEpoch(a.cfg.random, a.meta, func(r genome.ReplicaID) bool { return a.g.Head(r).Seq > 0 || a.ahead[r] })
+}
+
+// own counts the events of this actor under all its epochs.
+func (a *Actor) own() (n uint64) {
+	for _, e := range a.g.Version() {
+		if e.Replica.Actor() == a.cfg.Actor {
+			n += e.Seq
+		}
+	}
+	return n
+}
+
+func (a *Actor) logOpening() {
+	o := a.opening
+	e := a.log.Info()
+	if o.EpochReason == ReasonDamaged || o.EpochReason == ReasonRolledBack {
+		e = a.log.Warn()
+	}
+	if o.Detail != "" {
+		e = e.Str("detail", o.Detail)
+	}
+	e.Stringer("epoch", o.Epoch).Str("epoch_reason", o.EpochReason).Uint64("ops", o.Ops).Uint64("own", o.Own).
+		Int("genes", o.Genes).Int64("took_ms", o.Took.Milliseconds()).Int64("log_bytes", o.LogBytes).Msg("log opened")
+}
+
+// SetAddr puts the URL of the server into the LOCK file, so that others who
+// want to look into the log can ask there.
+func (a *Actor) SetAddr(url string) error {
+	a.lockMu.Lock()
+	defer a.lockMu.Unlock()
+	if a.lock == nil {
+		return ErrClosed
+	}
+	a.lock.info.Addr = url
+	return a.lock.write()
+}
+
+// Opening returns what Open found.
+func (a *Actor) Opening() Opening { return a.opening }
+
+// Replica returns the replica that edits are issued as.
+func (a *Actor) Replica() genome.ReplicaID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.self
+}
+
+// Done is closed when the actor has failed, which only a restart mends, or
+// when it is closed; Err tells.
+func (a *Actor) Done() <-chan struct{} { return a.done }
+
+// Err returns nil while the actor runs, then why it does not: [ErrClosed]
+// after a Close.
+func (a *Actor) Err() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.err
+}
+
+// fail ends the actor: what the disk holds is unknown from here on, and a
+// restart will find out. The first reason stays.
+func (a *Actor) fail(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err == nil {
+		a.err = err
+		close(a.done)
+	}
+}
+
+// Close refuses new writes, waits for those that are queued, and closes the
+// log. If the actor has not failed, it writes the continuity token, by which
+// the next Open can go on under the same epoch. It returns why that could not
+// be done; the log is safe in any case. Later calls return the same.
+func (a *Actor) Close() error {
+	a.closeOnce.Do(func() {
+		a.queue.close()
+		<-a.stopped
+		failed := a.Err()
+		a.fail(ErrClosed)
+		a.closeErr = a.finish(failed == nil)
+		a.lockMu.Lock()
+		defer a.lockMu.Unlock()
+		if a.lock != nil {
+			a.closeErr = errors.Join(a.closeErr, a.lock.release())
+			a.lock = nil
+		}
+	})
+	return a.closeErr
+}
+
+// finish closes the disk and, if clean, leaves the guard. Token and guard are
+// written in this order: a guard is worth something only if the log agrees.
+func (a *Actor) finish(clean bool) error {
+	if !clean {
+		return a.disk.close()
+	}
+	token := make([]byte, tokenLen)
+	if err := a.cfg.random(token); err != nil {
+		return errors.Join(fmt.Errorf("draw a token: %w", err), a.disk.close())
+	}
+	err := a.disk.commit([]write{putMeta(metaClean, bytes.Clone(token))})
+	if err := errors.Join(err, a.disk.close()); err != nil {
+		return err
+	}
+	id, err := a.folder.identity()
+	if err != nil {
+		return err
+	}
+	return a.folder.writeGuard(guard{Token: hex.EncodeToString(token), identity: id, LSN: a.x.end()})
+}

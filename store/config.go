@@ -1,0 +1,78 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"crdt-genome/genome"
+)
+
+// A Config says how to open an Actor. Only Data is required; Actor counts from
+// 0.
+type Config struct {
+	Data        string                   // directory that holds the actors' folders; made if missing
+	Actor       genome.ActorID           // whose log it is
+	Cluster     string                   // name of the group; default "crdt-genome"
+	LockTimeout time.Duration            // wait for another process; default 1s
+	Log         zerolog.Logger           // the zero Logger writes nothing
+	Now         func() time.Time         // default time.Now; tests replace it
+	Rand        io.Reader                // of epochs and tokens; default crypto/rand
+	Progress    func(done, total uint64) // called while a log is replayed, in unit events
+	Addr        string                   // URL of the server, for the LOCK file; see SetAddr
+	NewEpoch    bool                     // start under a new epoch whatever the guard says
+}
+
+const (
+	defaultCluster     = "crdt-genome"
+	defaultLockTimeout = time.Second
+	// maxCluster bounds a cluster's name, which travels in a header.
+	maxCluster = 128
+)
+
+func (c Config) withDefaults() (Config, error) {
+	c.Cluster = cmp.Or(c.Cluster, defaultCluster)
+	c.LockTimeout = cmp.Or(c.LockTimeout, defaultLockTimeout)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	switch {
+	case c.Data == "":
+		return c, errors.New("no data directory is given")
+	case len(c.Cluster) > maxCluster:
+		return c, errors.New("the cluster's name is longer than 128 bytes")
+	case c.LockTimeout < 0:
+		return c, errors.New("the lock timeout is negative")
+	}
+	return c, nil
+}
+
+func (c *Config) random(b []byte) error {
+	_, err := io.ReadFull(c.Rand, b)
+	return err
+}
+
+// An Opening says what Open found.
+type Opening struct {
+	Dir         string // the actor's folder
+	New         bool   // there was no log
+	Epoch       genome.Epoch
+	EpochReason string // one of the Reason constants
+	Detail      string // more about the reason, for people; may be empty
+	Ops         uint64 // unit events in the log
+	Own         uint64 // of these, minted by this actor under any epoch
+	Genes       int
+	Took        time.Duration
+	LogBytes    int64
+}
+
+// background stands in where no caller waits.
+var background = context.Background()

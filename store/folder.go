@@ -1,0 +1,127 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"crdt-genome/genome"
+)
+
+// Names in an actor's folder. Nobody but its owner may look into it: a genome
+// may be private, and who can write a log can forge it.
+const (
+	logName    = "log.db"
+	lockName   = "LOCK"
+	guardName  = "guard"
+	tempPrefix = "tmp-" // half-made files, removed at the next start
+
+	dirMode  = 0o700
+	fileMode = 0o600
+)
+
+// Dir returns the folder of an actor below a data directory.
+func Dir(data string, actor genome.ActorID) string {
+	return filepath.Join(data, fmt.Sprintf("%s%d", dirPrefix, actor))
+}
+
+const dirPrefix = "actor-"
+
+// osFolder is a folder in the file system, with bbolt for a disk.
+type osFolder struct {
+	dir     string
+	machine string // see identity
+}
+
+func (f *osFolder) path() string { return filepath.Join(f.dir, logName) }
+
+func (f *osFolder) exists() (bool, error) {
+	_, err := os.Lstat(f.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// create writes the log under another name first, so that a crash on the way
+// leaves no half log.
+func (f *osFolder) create(first []write) error {
+	tmp := filepath.Join(f.dir, tempPrefix+logName)
+	d, err := openBolt(tmp, false)
+	if err != nil {
+		return spaceError(err)
+	}
+	defer os.Remove(tmp) // gone already unless something failed
+	err = d.commit(first)
+	if err = errors.Join(err, d.close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, f.path()); err != nil {
+		return err
+	}
+	return syncDir(f.dir)
+}
+
+// tidy removes what a crash left half made.
+func (f *osFolder) tidy() error {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix) {
+			if err := os.Remove(filepath.Join(f.dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (f *osFolder) openRead() (disk, []string, error) {
+	notes, err := checkLogFile(f.path())
+	if err != nil {
+		return nil, notes, err
+	}
+	d, err := openBolt(f.path(), true)
+	if err != nil {
+		return nil, notes, err
+	}
+	return d, notes, nil
+}
+
+func (f *osFolder) openWrite() (disk, error) { return openBolt(f.path(), false) }
+
+func (f *osFolder) identity() (identity, error) {
+	info, err := os.Stat(f.path())
+	if err != nil {
+		return identity{}, err
+	}
+	id := identity{Machine: f.machine}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		id.Inode, id.Device, id.Changed = uint64(st.Ino), uint64(st.Dev), changeTime(st)
+	}
+	return id, nil
+}
+
+// machineID names this machine, hashed, since the id itself is meant to stay
+// on it. Without one, only a log that moves together with its inode passes
+// for staying.
+func machineID() string {
+	data, err := os.ReadFile("/etc/machine-id")
+	if err != nil || len(data) == 0 {
+		name, err := os.Hostname()
+		if err != nil {
+			return ""
+		}
+		data = []byte(name)
+	}
+	sum := sha256.Sum256(append([]byte("crdt-genome guard\n"), data...))
+	return hex.EncodeToString(sum[:8])
+}

@@ -1,0 +1,232 @@
+package store
+
+import (
+	"cmp"
+	"slices"
+	"sort"
+	"sync"
+
+	"crdt-genome/genome"
+)
+
+// An index knows where in the log each event lies. Sealed segments are known
+// by what they hold of whom, and read from the disk when asked for; what came
+// after them, at most some sealOps ops, is kept whole. It is guarded by the
+// actor's mutex; segments and entries never change once they are in it, and
+// the slices that hold them only grow or are replaced, so a slice taken under
+// the mutex may be read after it.
+type index struct {
+	segs []segment
+	by   map[genome.ReplicaID][]int32 // segments that hold a replica's events, ascending; looked up only
+
+	recent   []entry                      // not sealed; those from durable on are not on the disk yet
+	recentBy map[genome.ReplicaID][]int32 // indices into recent, ascending; looked up only
+	durable  int
+	bytes    int      // sum of entry.bytes over recent
+	keys     []uint64 // of the tail's values on the disk
+
+	heads   map[genome.ReplicaID]genome.Head // after the last entry; looked up only
+	actors  []genome.ReplicaID               // in the order of first use
+	stored  int                              // how many of actors are on the disk
+	firstBy []uint64                         // LSN of each actor's first use
+
+	err error // a read of the log, or a draw of an epoch, failed in the writer: the actor must fail
+}
+
+// A segment is a sealed value.
+type segment struct {
+	lsn, events uint64
+	ops         int
+	authors     []segmentAuthor // by replica
+}
+
+// A segmentAuthor is what a segment holds of one replica: events first … last
+// without a gap, and the chain before them.
+type segmentAuthor struct {
+	replica     genome.ReplicaID
+	first, last uint64
+	chain       genome.Chain
+}
+
+func (s *segment) last() uint64 { return s.lsn + s.events - 1 }
+
+func (s *segment) author(r genome.ReplicaID) (segmentAuthor, bool) {
+	i, ok := slices.BinarySearchFunc(s.authors, r, func(a segmentAuthor, r genome.ReplicaID) int {
+		return cmp.Compare(a.replica, r)
+	})
+	if !ok {
+		return segmentAuthor{}, false
+	}
+	return s.authors[i], true
+}
+
+func newIndex() *index {
+	return &index{
+		by:       make(map[genome.ReplicaID][]int32),
+		recentBy: make(map[genome.ReplicaID][]int32),
+		heads:    make(map[genome.ReplicaID]genome.Head),
+	}
+}
+
+// end is the LSN of the last event, durable or not.
+func (x *index) end() uint64 {
+	if n := len(x.recent); n > 0 {
+		return x.recent[n-1].last()
+	}
+	if n := len(x.segs); n > 0 {
+		return x.segs[n-1].last()
+	}
+	return 0
+}
+
+// durableEnd is the LSN of the last event on the disk.
+func (x *index) durableEnd() uint64 {
+	if x.durable > 0 {
+		return x.recent[x.durable-1].last()
+	}
+	if n := len(x.segs); n > 0 {
+		return x.segs[n-1].last()
+	}
+	return 0
+}
+
+func (x *index) head(r genome.ReplicaID) genome.Head {
+	h, ok := x.heads[r]
+	if !ok {
+		h = genome.Head{Replica: r, Chain: genome.NewChain(r)}
+	}
+	return h
+}
+
+// add appends op, which must be the next of its replica.
+func (x *index) add(op genome.Op, p prov) {
+	r := op.Dot.Replica
+	h := x.head(r)
+	if op.Dot.Seq != h.Seq+1 {
+		panic("store: an applied op does not follow what is logged: " + op.Dot.String())
+	}
+	e := entry{op: op, lsn: x.end() + 1, chain: h.Chain, prov: p}
+	if h.Seq == 0 {
+		x.actors = append(x.actors, r)
+		x.firstBy = append(x.firstBy, e.lsn)
+	}
+	x.heads[r] = genome.Head{Replica: r, Seq: op.Last(), Chain: h.Chain.Extend(op)}
+	x.recentBy[r] = append(x.recentBy[r], int32(len(x.recent)))
+	x.recent = append(x.recent, e)
+	x.bytes += e.bytes()
+}
+
+// chunk returns how many of entries make one value.
+func chunk(entries []entry) int {
+	bytes := 0
+	for i := range entries {
+		bytes += entries[i].bytes()
+		if i == sealOps || i > 0 && bytes > sealBytes {
+			return i
+		}
+	}
+	return len(entries)
+}
+
+// newSegment describes the value made of entries.
+func newSegment(entries []entry) segment {
+	s := segment{lsn: entries[0].lsn, events: entries[len(entries)-1].last() - entries[0].lsn + 1, ops: len(entries)}
+	at := make(map[genome.ReplicaID]int) // index into s.authors; looked up only
+	for i := range entries {
+		op := &entries[i].op
+		if j, ok := at[op.Dot.Replica]; ok {
+			s.authors[j].last = op.Last()
+			continue
+		}
+		at[op.Dot.Replica] = len(s.authors)
+		s.authors = append(s.authors, segmentAuthor{op.Dot.Replica, op.Dot.Seq, op.Last(), entries[i].chain})
+	}
+	slices.SortFunc(s.authors, func(a, b segmentAuthor) int { return cmp.Compare(a.replica, b.replica) })
+	return s
+}
+
+// seal replaces all recent entries by the segments made of them.
+func (x *index) seal(segs []segment) {
+	for _, s := range segs {
+		n := int32(len(x.segs))
+		x.segs = append(x.segs, s)
+		for _, a := range s.authors {
+			x.by[a.replica] = append(x.by[a.replica], n)
+		}
+	}
+	x.recent, x.recentBy, x.durable, x.bytes, x.keys = nil, make(map[genome.ReplicaID][]int32), 0, 0, nil
+}
+
+// findRecent returns the recent entry that holds d.
+func (x *index) findRecent(d genome.Dot) (entry, bool) {
+	at := x.recentBy[d.Replica]
+	i := sort.Search(len(at), func(i int) bool { return x.recent[at[i]].op.Last() >= d.Seq })
+	if i == len(at) || x.recent[at[i]].op.Dot.Seq > d.Seq {
+		return entry{}, false
+	}
+	return x.recent[at[i]], true
+}
+
+// findSegment returns the number of the segment that holds d, or of the first
+// that holds a later event of its replica; false if there is none.
+func (x *index) findSegment(d genome.Dot) (int, bool) {
+	at := x.by[d.Replica]
+	i := sort.Search(len(at), func(i int) bool {
+		a, _ := x.segs[at[i]].author(d.Replica)
+		return a.last >= d.Seq
+	})
+	if i == len(at) {
+		return 0, false
+	}
+	return int(at[i]), true
+}
+
+// segmentAt returns the number of the first segment that ends at lsn or later.
+func segmentAt(segs []segment, lsn uint64) int {
+	return sort.Search(len(segs), func(i int) bool { return segs[i].last() >= lsn })
+}
+
+// cacheSize is how many decoded segments are kept: readers of one region
+// follow each other, and each segment takes some hundred KiB.
+const cacheSize = 8
+
+// A cache keeps the segments decoded last. It is safe for concurrent use.
+type cache struct {
+	disk disk
+	path string
+
+	mu     sync.Mutex
+	values []*value // the one used last at the end
+}
+
+// get returns the sealed value at lsn, decoded and checked. Callers must not
+// change it.
+func (c *cache) get(lsn uint64) (*value, error) {
+	c.mu.Lock()
+	for i, v := range c.values {
+		if v.lsn == lsn {
+			c.values = append(slices.Delete(c.values, i, i+1), v)
+			c.mu.Unlock()
+			return v, nil
+		}
+	}
+	c.mu.Unlock()
+	k, data, err := c.disk.floor(bucketSeg, lsnKey(lsn))
+	if err != nil {
+		return nil, err
+	}
+	if at, err := keyLSN(k); err != nil || at != lsn {
+		return nil, &CorruptError{Path: c.path, LSN: lsn, Detail: "the record is gone"}
+	}
+	v, err := decodeValue(lsn, data)
+	if err != nil {
+		return nil, withPath(err, c.path)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.values) == cacheSize {
+		c.values = slices.Delete(c.values, 0, 1)
+	}
+	c.values = append(c.values, v)
+	return v, nil
+}

@@ -1,0 +1,322 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"time"
+
+	"crdt-genome/genome"
+)
+
+// A Via says how an op came into a log.
+type Via uint8
+
+// The ways. They are stored; new ones are added at the end.
+const (
+	ViaLocal Via = iota // minted here
+	ViaPost             // pushed by a peer or posted by hand
+	ViaPull             // fetched from a peer
+	viaEnd
+)
+
+func (v Via) String() string {
+	if v >= viaEnd {
+		return fmt.Sprintf("via(%d)", uint8(v))
+	}
+	return [...]string{"local", "post", "pull"}[v]
+}
+
+// The header of a value and its body are drawn in the package comment.
+const (
+	valueMagic     = 0x6f67 // "go" in the file
+	valueVersion   = 1
+	valueHeaderLen = 28
+	codecBlock     = 1 // provenance and one genome block, uncompressed
+
+	// flagsCritical are those that a reader must understand; the others may
+	// be ignored by it.
+	flagsCritical = 0x00ff
+
+	provFromKnown = 0x80
+	provVia       = 0x7f
+)
+
+// A value holds at most sealOps ops, and no more than one op beyond sealBytes,
+// counted as opBytes and its genes for each op. Both bound what one read of a
+// record decodes.
+const (
+	sealOps   = genome.MaxBatchOps
+	sealBytes = 1 << 20
+	opBytes   = 32
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// prov is where an op came from.
+type prov struct {
+	ms    int64 // when it was taken in, milliseconds since 1970, UTC
+	via   Via
+	known bool // from says something
+	from  genome.ActorID
+}
+
+// An entry is an op at its place in the log.
+type entry struct {
+	op    genome.Op
+	lsn   uint64       // of the op's first unit event
+	chain genome.Chain // of the op's replica before the op
+	prov  prov
+}
+
+func (e *entry) last() uint64 { return e.lsn + uint64(e.op.Len()) - 1 }
+
+func (e *entry) bytes() int { return opBytes + len(e.op.Genes) }
+
+// provRun is the provenance of n neighbouring ops.
+type provRun struct {
+	n int
+	prov
+}
+
+// A value is a decoded value of the tail or seg bucket.
+type value struct {
+	lsn    uint64 // of its first unit event: its key
+	events uint64
+	size   int // bytes, header included
+	crc    uint32
+	block  genome.Block
+	provs  []provRun
+}
+
+func (v *value) last() uint64 { return v.lsn + v.events - 1 }
+
+// each calls fn with every op and its place, until fn returns false. The
+// entries have no chain.
+func (v *value) each(fn func(i int, e entry) bool) {
+	lsn, run, left := v.lsn, 0, v.provs[0].n
+	for i, op := range v.block.Ops {
+		if left == 0 {
+			run++
+			left = v.provs[run].n
+		}
+		left--
+		if !fn(i, entry{op: op, lsn: lsn, prov: v.provs[run].prov}) {
+			return
+		}
+		lsn += uint64(op.Len())
+	}
+}
+
+// appendValue appends the value of entries, which must follow each other
+// without a gap, at least one and at most sealOps.
+func appendValue(dst []byte, entries []entry) ([]byte, error) {
+	b := genome.Block{Ops: make([]genome.Op, len(entries))}
+	var events uint64
+	last := make(map[genome.ReplicaID]int) // index into b.Heads; looked up only
+	for i := range entries {
+		e := &entries[i]
+		b.Ops[i] = e.op
+		events += uint64(e.op.Len())
+		h := genome.Head{Replica: e.op.Dot.Replica, Seq: e.op.Last(), Chain: e.chain.Extend(e.op)}
+		if j, ok := last[h.Replica]; ok {
+			b.Heads[j] = h
+		} else {
+			last[h.Replica] = len(b.Heads)
+			b.Heads = append(b.Heads, h)
+		}
+	}
+	if events > math.MaxUint32 {
+		return dst, fmt.Errorf("%d events in one value", events)
+	}
+	start := len(dst)
+	dst = append(dst, make([]byte, valueHeaderLen)...)
+	dst = appendProvs(dst, entries)
+	dst, err := genome.AppendBlock(dst, b)
+	if err != nil {
+		return dst[:start], err
+	}
+	h := dst[start:]
+	binary.LittleEndian.PutUint16(h[0:], valueMagic)
+	h[2], h[3] = valueVersion, codecBlock
+	binary.LittleEndian.PutUint16(h[6:], uint16(min(len(b.Heads), math.MaxUint16)))
+	binary.LittleEndian.PutUint32(h[8:], uint32(events))
+	binary.LittleEndian.PutUint32(h[12:], uint32(len(h)-valueHeaderLen))
+	binary.LittleEndian.PutUint64(h[16:], entries[0].lsn)
+	binary.LittleEndian.PutUint32(h[24:], valueSum(h))
+	return dst, nil
+}
+
+// valueSum is the checksum of a value: of all but the checksum itself.
+func valueSum(v []byte) uint32 {
+	return crc32.Update(crc32.Checksum(v[:24], castagnoli), castagnoli, v[valueHeaderLen:])
+}
+
+func appendProvs(dst []byte, entries []entry) []byte {
+	var runs []provRun
+	for i := range entries {
+		if n := len(runs); n > 0 && runs[n-1].prov == entries[i].prov {
+			runs[n-1].n++
+		} else {
+			runs = append(runs, provRun{1, entries[i].prov})
+		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(runs)))
+	ms := int64(0)
+	for _, r := range runs {
+		dst = binary.AppendUvarint(dst, uint64(r.n))
+		dst = binary.AppendVarint(dst, r.ms-ms)
+		ms = r.ms
+		if r.known {
+			dst = append(dst, byte(r.via)|provFromKnown)
+			dst = binary.AppendUvarint(dst, uint64(r.from))
+		} else {
+			dst = append(dst, byte(r.via))
+		}
+	}
+	return dst
+}
+
+// valueSpan returns how many events the value says it holds, without checking
+// anything but its length.
+func valueSpan(v []byte) uint64 {
+	if len(v) < valueHeaderLen {
+		return 0
+	}
+	return uint64(binary.LittleEndian.Uint32(v[8:]))
+}
+
+// decodeValue decodes and checks the value under key. It keeps data. The error
+// is a [*CorruptError] or a [*FormatError], without Path.
+func decodeValue(key uint64, data []byte) (*value, error) {
+	bad := func(format string, args ...any) (*value, error) {
+		return nil, &CorruptError{LSN: key, Detail: fmt.Sprintf(format, args...)}
+	}
+	if len(data) < valueHeaderLen {
+		return bad("%d bytes are shorter than a header", len(data))
+	}
+	sum, got := binary.LittleEndian.Uint32(data[24:]), valueSum(data)
+	switch {
+	case binary.LittleEndian.Uint16(data) != valueMagic:
+		return bad("it does not begin as a record does")
+	case sum != got:
+		return bad("checksum %08x, computed %08x", sum, got)
+	case data[2] > valueVersion:
+		return nil, &FormatError{Part: "record version", Format: int(data[2]), Program: valueVersion}
+	case data[2] == 0 || data[3] == 0:
+		return bad("version %d, codec %d", data[2], data[3])
+	case data[3] > codecBlock:
+		return nil, &FormatError{Part: "record codec", Format: int(data[3]), Program: codecBlock}
+	}
+	flags := binary.LittleEndian.Uint16(data[4:])
+	if flags&flagsCritical != 0 {
+		return nil, &FormatError{Part: "record flags", Format: int(flags), Program: 0}
+	}
+	v := &value{lsn: key, events: valueSpan(data), size: len(data), crc: sum}
+	if lsn := binary.LittleEndian.Uint64(data[16:]); lsn != key || key == 0 {
+		return bad("it says that it is op %d", lsn)
+	}
+	body := data[valueHeaderLen:]
+	if n := binary.LittleEndian.Uint32(data[12:]); uint64(n) != uint64(len(body)) {
+		return bad("a body of %d bytes should have %d", len(body), n)
+	}
+	if err := v.decodeBody(body); err != nil {
+		return bad("%v", err)
+	}
+	if n := int(binary.LittleEndian.Uint16(data[6:])); n != min(len(v.block.Heads), math.MaxUint16) {
+		return bad("%d authors, not %d", len(v.block.Heads), n)
+	}
+	return v, nil
+}
+
+func (v *value) decodeBody(body []byte) error {
+	ops, rest, err := v.decodeProvs(body)
+	if err != nil {
+		return err
+	}
+	if v.block, err = genome.DecodeBlock(rest, sealOps); err != nil {
+		return err
+	}
+	if len(v.block.Ops) == 0 || len(v.block.Ops) != ops || len(v.block.Heads) == 0 {
+		return fmt.Errorf("%d ops with the origin of %d", len(v.block.Ops), ops)
+	}
+	var events uint64
+	for i := range v.block.Ops {
+		events += uint64(v.block.Ops[i].Len())
+	}
+	if events != v.events {
+		return fmt.Errorf("%d events, not %d", events, v.events)
+	}
+	return nil
+}
+
+// decodeProvs returns for how many ops there is provenance, and what follows.
+func (v *value) decodeProvs(b []byte) (ops int, rest []byte, err error) {
+	errShort := fmt.Errorf("ends in the origins")
+	runs, n := binary.Uvarint(b)
+	if n <= 0 || runs > sealOps {
+		return 0, nil, errShort
+	}
+	b = b[n:]
+	ms := int64(0)
+	for range runs {
+		count, n := binary.Uvarint(b)
+		if n <= 0 || count == 0 || count > sealOps {
+			return 0, nil, errShort
+		}
+		delta, m := binary.Varint(b[n:])
+		if m <= 0 || len(b) <= n+m {
+			return 0, nil, errShort
+		}
+		ms += delta
+		tag := b[n+m]
+		b = b[n+m+1:]
+		p := prov{ms: ms, via: Via(tag & provVia)}
+		if tag&provFromKnown != 0 {
+			from, n := binary.Uvarint(b)
+			if n <= 0 || from > math.MaxUint32 {
+				return 0, nil, errShort
+			}
+			p.known, p.from, b = true, genome.ActorID(from), b[n:]
+		}
+		ops += int(count)
+		v.provs = append(v.provs, provRun{int(count), p})
+	}
+	return ops, b, nil
+}
+
+// A Record is an op in a log, as people see it.
+type Record struct {
+	LSN       uint64    // position of the op's first unit event, from 1
+	Time      time.Time // when it was taken in; for people only
+	Via       Via
+	From      genome.ActorID // who sent it; the actor itself if ViaLocal
+	FromKnown bool           // From is known; always so if ViaLocal
+	Op        genome.Op
+	Bytes     int    // its share of the stored record
+	CRC       uint32 // of the stored record that it is part of
+}
+
+// records yields the ops of v from position from on; a head before it is cut off.
+func (v *value) records(from uint64, self genome.ActorID, yield func(Record, error) bool) (more bool) {
+	n := len(v.block.Ops)
+	more = true
+	v.each(func(i int, e entry) bool {
+		if e.last() < from {
+			return true
+		}
+		r := Record{LSN: e.lsn, Time: time.UnixMilli(e.prov.ms).UTC(), Via: e.prov.via, From: e.prov.from,
+			FromKnown: e.prov.known, Op: e.op, Bytes: v.size*(i+1)/n - v.size*i/n, CRC: v.crc}
+		if r.LSN < from {
+			r.Op = r.Op.TrimHead(int(from - r.LSN))
+			r.LSN = from
+		}
+		if r.Via == ViaLocal {
+			r.From, r.FromKnown = self, true
+		}
+		more = yield(r, nil)
+		return more
+	})
+	return more
+}

@@ -1,0 +1,342 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"crdt-genome/genome"
+)
+
+// submit hands run to the writer and waits until all that it did and saw is
+// durable.
+func (a *Actor) submit(ctx context.Context, ops, size int, run func()) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r := &request{ops: ops, bytes: size, run: run, done: make(chan struct{})}
+	if err := a.queue.put(r); err != nil {
+		if failed := a.Err(); failed != nil {
+			return failed
+		}
+		return err
+	}
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// write is the writer: the only goroutine that changes the genome and the disk.
+func (a *Actor) write() {
+	defer close(a.stopped)
+	debug.SetPanicOnFault(true) // of bbolt's map, should the file be cut short
+	for {
+		batch := a.queue.take()
+		if batch == nil {
+			return
+		}
+		err := a.commit(batch)
+		if err != nil {
+			a.fail(err)
+			a.log.Error().Err(err).Msg("log failed")
+			batch = append(batch, a.queue.refuse()...)
+		}
+		for _, r := range batch {
+			r.err = err
+			close(r.done)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// commit does a batch of requests. Each step relies on all steps above it.
+// Any error is final: nothing of the batch may be acknowledged then, nothing
+// is tried again, and nobody is shown anything that came with it.
+func (a *Actor) commit(batch []*request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the writer panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	job, err := a.admit(batch) // 1. change the genome; nobody is told yet
+	if err != nil {
+		return err
+	}
+	if job.any {
+		start := time.Now()
+		writes, segs, err := job.encode() // 2. what is to be written, checked
+		if err != nil {
+			return err
+		}
+		if err := a.disk.commit(writes); err != nil { // 3. on the disk and synced
+			return err
+		}
+		a.reveal(job, segs, time.Since(start)) // 4. readers may see it
+	}
+	for _, event := range job.events {
+		event(&a.log)
+	}
+	return nil // 5. write answers the callers
+}
+
+// A job is what a batch has to write.
+type job struct {
+	any     bool
+	entries []entry // new ones, or, to be sealed, all recent ones
+	seal    bool
+	tail    []uint64           // keys to delete
+	actors  []genome.ReplicaID // to be entered, numbered from
+	firstBy []uint64
+	from    int
+	last    uint64
+	epochs  []genome.Epoch // nil if unchanged
+	self    genome.ReplicaID
+	events  []func(*zerolog.Logger)
+}
+
+// admit runs the requests and takes stock.
+func (a *Actor) admit(batch []*request) (job, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err != nil {
+		return job{}, a.err
+	}
+	for _, r := range batch {
+		r.run()
+	}
+	j := job{events: a.events}
+	a.events = nil
+	if a.x.err != nil {
+		return j, a.x.err
+	}
+	j.any = a.x.durable < len(a.x.recent) || a.rotated
+	if !j.any {
+		return j, nil
+	}
+	a.applied++
+	j.seal = len(a.x.recent) >= sealOps || a.x.bytes >= sealBytes
+	j.entries = a.x.recent[a.x.durable:len(a.x.recent):len(a.x.recent)]
+	if j.seal {
+		j.entries, j.tail = a.x.recent[:len(a.x.recent):len(a.x.recent)], a.x.keys
+	}
+	j.from, j.actors, j.firstBy = a.x.stored, a.x.actors[a.x.stored:], a.x.firstBy[a.x.stored:]
+	j.last, j.self = a.x.end(), a.g.Self()
+	if a.rotated {
+		j.epochs = a.meta.epochs
+	}
+	return j, nil
+}
+
+// encode turns the job into writes, and into segments if it seals.
+func (j *job) encode() (writes []write, segs []segment, err error) {
+	for rest := j.entries; len(rest) > 0; {
+		n := chunk(rest)
+		v, err := appendValue(nil, rest[:n])
+		if err != nil {
+			return nil, nil, fmt.Errorf("encode ops from %d on: %w", rest[0].lsn, err)
+		}
+		b := bucketTail
+		if j.seal {
+			b = bucketSeg
+			segs = append(segs, newSegment(rest[:n]))
+			if err := sameEntries(v, rest[:n]); err != nil {
+				return nil, nil, err
+			}
+		}
+		writes = append(writes, write{b, lsnKey(rest[0].lsn), v})
+		rest = rest[n:]
+	}
+	for _, key := range j.tail {
+		writes = append(writes, write{bucketTail, lsnKey(key), nil})
+	}
+	for i, r := range j.actors {
+		writes = append(writes, putActor(j.from+i, r, j.firstBy[i]))
+	}
+	if j.epochs != nil {
+		writes = append(writes, putMeta(metaEpochs, encodeEpochs(j.epochs)))
+	}
+	writes = append(writes, putMeta(metaLast, binary.LittleEndian.AppendUint64(nil, j.last)))
+	return writes, segs, nil
+}
+
+// sameEntries decodes a sealed value and compares it with what went in, before
+// the only other copy is deleted.
+func sameEntries(data []byte, entries []entry) error {
+	v, err := decodeValue(entries[0].lsn, data)
+	if err != nil {
+		return fmt.Errorf("a new segment cannot be read: %w", err)
+	}
+	n := 0
+	v.each(func(i int, e entry) bool {
+		if i < len(entries) && e.lsn == entries[i].lsn && e.prov == entries[i].prov && sameOp(&e.op, &entries[i].op) {
+			n++
+		}
+		return true
+	})
+	if n != len(entries) || len(v.block.Ops) != n {
+		return fmt.Errorf("a new segment at op %d does not say what the tail says", entries[0].lsn)
+	}
+	return nil
+}
+
+func sameOp(a, b *genome.Op) bool {
+	return a.Kind == b.Kind && a.Side == b.Side && a.Reverse == b.Reverse && a.Dot == b.Dot && a.Gene == b.Gene &&
+		a.Ref == b.Ref && a.Count == b.Count && bytes.Equal(a.Genes, b.Genes)
+}
+
+// reveal publishes a batch that is durable now.
+func (a *Actor) reveal(j job, segs []segment, took time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if j.seal {
+		a.x.seal(segs)
+		a.counts.seals++
+	} else if len(j.entries) > 0 {
+		a.x.keys = append(a.x.keys, j.entries[0].lsn)
+		for rest := j.entries[chunk(j.entries):]; len(rest) > 0; rest = rest[chunk(rest):] {
+			a.x.keys = append(a.x.keys, rest[0].lsn)
+		}
+		a.x.durable += len(j.entries)
+	}
+	a.x.stored += len(j.actors)
+	a.rotated = false
+	a.self = j.self
+	a.durable = a.applied
+	clear(a.pending)
+	a.counts.commits++
+	a.counts.commitTime += took
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// wait returns when the first n batches are durable.
+func (a *Actor) wait(ctx context.Context, n uint64) error {
+	for {
+		a.mu.Lock()
+		durable, changed := a.durable, a.changed
+		a.mu.Unlock()
+		if durable >= n {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-a.done:
+			if a.durableBatches() >= n {
+				return nil
+			}
+			return a.Err()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (a *Actor) durableBatches() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.durable
+}
+
+// seenLocked is the number of the batch up to which a reader of the genome
+// must wait before it may tell what it saw.
+func (a *Actor) seenLocked() uint64 { return a.applied }
+
+// append logs an op that was applied. It runs in the writer.
+func (a *Actor) append(op genome.Op, p prov) {
+	r := op.Dot.Replica
+	if _, ok := a.pending[r]; !ok {
+		a.pending[r] = a.x.head(r)
+	}
+	if a.x.end() == 0 {
+		a.times[0] = p
+	}
+	a.times[1] = p
+	a.x.add(op, p)
+	a.counts.ops[p.via] += uint64(op.Len())
+}
+
+// An Edit is one change by index. Delete removes N genes from At on, otherwise
+// Genes are inserted before the At-th.
+type Edit struct {
+	Delete bool
+	At, N  int
+	Genes  []byte
+}
+
+// Edit lets fn look at the genome, does the edit that it returns, and returns
+// the ops that this made. fn sees all earlier edits, must only read, must be
+// quick and must not call the actor; its error is returned as it is.
+//
+// When Edit returns nil, the ops are durable and may be sent to others. If it
+// returns ctx.Err(), they may or may not be, and nothing but the genome will
+// tell. Otherwise nothing was changed, and the error is [ErrFenced],
+// [ErrFull], [ErrClosed], one of package genome, or why the actor has failed.
+func (a *Actor) Edit(ctx context.Context, fn func(g *genome.Genome) (Edit, error)) ([]genome.Op, error) {
+	var ops []genome.Op
+	var refused error
+	err := a.submit(ctx, 1, opBytes, func() { ops, refused = a.edit(fn) })
+	if err == nil {
+		err = refused
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ops, nil
+}
+
+// edit does the work of Edit in the writer.
+func (a *Actor) edit(fn func(g *genome.Genome) (Edit, error)) ([]genome.Op, error) {
+	if reason, fenced := a.fencedLocked(); fenced {
+		return nil, fmt.Errorf("%w: %s", ErrFenced, reason)
+	}
+	e, err := callEdit(fn, a.g)
+	if err != nil {
+		return nil, err
+	}
+	var ops []genome.Op
+	if e.Delete {
+		ops, err = a.g.Delete(e.At, e.N)
+	} else {
+		var op genome.Op
+		op, err = a.g.Insert(e.At, e.Genes)
+		ops = []genome.Op{op}
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := prov{ms: a.cfg.Now().UnixMilli(), via: ViaLocal}
+	for _, op := range ops {
+		a.append(op, p)
+	}
+	return ops, nil
+}
+
+// callEdit keeps a panic of a caller's function from ending the writer.
+func callEdit(fn func(g *genome.Genome) (Edit, error), g *genome.Genome) (e Edit, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the edit's function panicked: %v", p)
+		}
+	}()
+	return fn(g)
+}
+
+// Insert inserts genes before the index-th; see Edit.
+func (a *Actor) Insert(ctx context.Context, index int, genes []byte) ([]genome.Op, error) {
+	return a.Edit(ctx, func(*genome.Genome) (Edit, error) { return Edit{At: index, Genes: genes}, nil })
+}
+
+// Delete deletes n genes from the index-th on; see Edit.
+func (a *Actor) Delete(ctx context.Context, index, n int) ([]genome.Op, error) {
+	return a.Edit(ctx, func(*genome.Genome) (Edit, error) { return Edit{Delete: true, At: index, N: n}, nil })
+}
