@@ -119,7 +119,7 @@ func (g *Genome) Insert(index int, genes []byte) (Op, error) {
 	case !g.list.Room(len(genes)):
 		return Op{}, ErrFull
 	}
-	rep := g.number(g.self)
+	rep := g.own()
 	op := Op{
 		Kind:  Insert,
 		Dot:   Dot{g.self, g.reps[rep].Seq + 1},
@@ -161,7 +161,7 @@ func (g *Genome) Delete(index, count int) ([]Op, error) {
 	case index < 0 || index > g.Len() || count > g.Len()-index:
 		return nil, fmt.Errorf("delete %d from %d of %d: %w", count, index, g.Len(), ErrIndex)
 	}
-	rep := g.number(g.self)
+	rep := g.own()
 	var ops []Op
 	g.list.DeleteAt(index, count, func(first list.Ref, n uint32, reverse bool) {
 		for n > 0 { // a run may be longer than an op
@@ -182,6 +182,14 @@ func (g *Genome) Delete(index, count int) ([]Op, error) {
 	})
 	g.dead += count
 	return ops, nil
+}
+
+// own returns the local number of the own replica.
+func (g *Genome) own() uint32 {
+	if rep := g.find(g.self, &g.author); rep != 0 {
+		return rep
+	}
+	return g.number(g.self)
 }
 
 // A Result says what became of an op from elsewhere.
@@ -298,21 +306,30 @@ func (g *Genome) compare(op Op, known uint64) error {
 		}
 		for ; seq <= min(known, op.Last(), held.Last()); seq++ {
 			i, j := int(seq-op.Dot.Seq), int(seq-held.Dot.Seq)
+			genes := held.Gene // inserted before this event
+			if held.Kind == Insert {
+				genes += uint64(j)
+			}
 			if i == 0 && op.Gene == NoGene {
-				op.Gene = held.Gene
-				if held.Kind == Insert {
-					op.Gene += uint64(j)
-				}
+				op.Gene = genes
 			}
 			if ours, theirs := held.Event(j), op.Event(i); ours != theirs {
-				err := op.refuse(CodeDotConflict, fmt.Sprintf("%v exists with other content", Dot{op.Dot.Replica, seq}))
-				err.Hint = fmt.Sprintf("two processes may run as actor %d", op.Dot.Replica.Actor())
-				err.Ours, err.Theirs = ours.String(), theirs.String()
-				return err
+				return op.conflict(Dot{op.Dot.Replica, seq}, ours.String(), theirs.String())
+			}
+			if i == 0 && op.Gene != genes {
+				return op.conflict(op.Dot, fmt.Sprint("gene ", genes), fmt.Sprint("gene ", op.Gene))
 			}
 		}
 	}
 	return nil
+}
+
+// conflict refuses op because its event at is held with other content.
+func (op *Op) conflict(at Dot, ours, theirs string) *OpError {
+	err := op.refuse(CodeDotConflict, fmt.Sprintf("%v exists with other content", at))
+	err.Hint = fmt.Sprintf("two processes may run as actor %d", at.Replica.Actor())
+	err.Ours, err.Theirs = ours, theirs
+	return err
 }
 
 // namesRoot reports whether op inserts at the beginning of the list.

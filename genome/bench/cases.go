@@ -75,7 +75,7 @@ func TraceCases(t *Trace) ([]Case, error) {
 	return []Case{
 		{t.Name, nameRope, n, ready(t.onRope), text},
 		{t.Name, "list, local", n, ready(t.onList), text},
-		{t.Name, "genome, local", n, ready(func() any { return t.onGenome(nil) }), text},
+		{t.Name, "genome, local", n, ready(t.onGenome), text},
 		{t.Name, "genome, local, each op as bytes", n, ready(t.emit), t.checkEmitted},
 		{t.Name, "remote one by one, decoded", len(ops), ready(func() any { return receive(ops) }), text},
 		{t.Name, "remote one by one, from bytes", len(ops), ready(func() any { return replay(live) }), text},
@@ -143,29 +143,20 @@ func (t *Trace) onList() any {
 	return l
 }
 
-// onGenome edits a genome and hands every op to send, if there is one.
-func (t *Trace) onGenome(send func(*genome.Op)) *genome.Genome {
+func (t *Trace) onGenome() any {
 	g := newGenome(writer)
 	for _, e := range t.Edits {
 		if e.Del > 0 {
-			ops, _ := g.Delete(int(e.Pos), int(e.Del))
-			for i := range ops {
-				if send != nil {
-					send(&ops[i])
-				}
-			}
+			g.Delete(int(e.Pos), int(e.Del))
 		}
 		if e.Ins > 0 {
-			op, _ := g.Insert(int(e.Pos), t.Insert(e))
-			if send != nil {
-				send(&op)
-			}
+			g.Insert(int(e.Pos), t.Insert(e))
 		}
 	}
 	return g
 }
 
-// emitted is a genome and the blocks that carry all its ops, one by one.
+// emitted is a genome and the length of the blocks that carry all its ops.
 type emitted struct {
 	g     *genome.Genome
 	bytes int
@@ -175,20 +166,30 @@ func (t *Trace) emit() any {
 	var (
 		w   genome.BlockWriter
 		out = make([]byte, 0, 1<<16)
-		e   emitted
+		e   = emitted{g: newGenome(writer)}
 	)
-	flush := func() {
-		out, _ = w.Append(out[:0], nil)
-		e.bytes += len(out)
-		w.Reset()
-	}
-	e.g = t.onGenome(func(op *genome.Op) {
+	add := func(op *genome.Op) {
 		if w.Len() == genome.MaxBatchOps {
-			flush()
+			out, _ = w.Append(out[:0], nil)
+			e.bytes += len(out)
+			w.Reset()
 		}
 		w.Add(op)
-	})
-	flush()
+	}
+	for _, edit := range t.Edits {
+		if edit.Del > 0 {
+			ops, _ := e.g.Delete(int(edit.Pos), int(edit.Del))
+			for i := range ops {
+				add(&ops[i])
+			}
+		}
+		if edit.Ins > 0 {
+			op, _ := e.g.Insert(int(edit.Pos), t.Insert(edit))
+			add(&op)
+		}
+	}
+	out, _ = w.Append(out[:0], nil)
+	e.bytes += len(out)
 	return e
 }
 
