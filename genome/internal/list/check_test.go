@@ -132,6 +132,7 @@ func (c *checker) genes() {
 // cursor checks L7.
 func (c *checker) cursor() {
 	cur := c.l.cur
+	c.check(cur.at == c.l.leaf(cur.leaf), "L7: the cursor is at two leaves")
 	if cur.start < 0 {
 		return
 	}
@@ -156,7 +157,6 @@ func (c *checker) hot() {
 		return
 	}
 	f := c.l.leaf(c.l.cur.leaf)
-	c.check(h.leaf == f, "L8: hot leaf is not the cursor's")
 	id := c.l.num(Ref{h.rep, c.l.replicas[h.rep].genes - 1})
 	c.check(f.ln[h.slot] > 0 && f.id[h.slot]+num(f.ln[h.slot])-1 == id, "L8: hot slot does not end with the newest gene")
 	c.check(h.page == c.l.pages[id>>pageBits] && h.off == int(id&(pageSize-1))+1, "L8: hot page or offset")

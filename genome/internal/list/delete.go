@@ -11,7 +11,7 @@ func (l *List) DeleteAt(index, n int, emit func(first Ref, n uint32, reverse boo
 	count := uint32(0)
 	for n > 0 {
 		p := l.find(index)
-		f := l.leaf(p.leaf)
+		f := l.cur.at
 		m := min(n, int(f.ln[p.slot])-p.off)
 		r := l.ref(f.id[p.slot] + num(p.off))
 		if count == 0 || r != (Ref{first.Rep, first.Gene + count}) {
@@ -52,7 +52,7 @@ func (l *List) Delete(first Ref, n uint32) (killed int) {
 // among the live genes.
 func (l *List) kill(p place, m int) (slot int) {
 	l.touch(p.leaf)
-	f, s := l.leaf(p.leaf), p.slot
+	f, s := l.cur.at, p.slot
 	n := int(f.ln[s])
 	switch {
 	case m == n:

@@ -7,8 +7,7 @@ type hotRun struct {
 	rep   uint32
 	room  int // genes that still fit in the page; 0: there is no hot run
 	index int // where a local insertion would continue it; -1 unknown
-	leaf  *leaf
-	slot  int
+	slot  int // in the cursor's leaf
 	page  *page
 	off   int // in page, of the next gene
 }
@@ -206,7 +205,7 @@ func (l *List) put(rep uint32, gap place, k key, genes []byte, index int) {
 		l.live += n
 	}
 	off := int(id&(pageSize-1)) + n
-	l.hot = hotRun{rep, room - n, -1, l.leaf(at.leaf), at.slot, l.pages[id>>pageBits], off}
+	l.hot = hotRun{rep, room - n, -1, at.slot, l.pages[id>>pageBits], off}
 	if index >= 0 {
 		l.hot.index = index + len(genes)
 		l.cur.slot, l.cur.end = at.slot, l.hot.index
@@ -219,8 +218,8 @@ func (l *List) extendHot(genes []byte) {
 	h.page.store(h.off, genes, l.cur.leaf)
 	h.off += n
 	h.room -= n
-	h.leaf.ln[h.slot] += int16(n)
-	h.leaf.vis += uint32(n)
+	l.cur.at.ln[h.slot] += int16(n)
+	l.cur.at.vis += uint32(n)
 	l.cur.owed += int32(n)
 	l.replicas[h.rep].genes += uint32(n)
 	l.live += n
@@ -291,7 +290,7 @@ func (l *List) reserve(p place, need int) place {
 	l.pay()
 	j := l.splitLeaf(p.leaf, at)
 	if p.slot > at || p.slot == at && p.off > 0 {
-		l.cur.leaf = j
+		l.cur.leaf, l.cur.at = j, l.leaf(j)
 		if l.cur.start >= 0 {
 			l.cur.start += int(f.vis)
 			l.cur.end = l.cur.start

@@ -57,7 +57,7 @@ func New() *List {
 	f.n = 1
 	l.own(first, f.span(0))
 	l.addChild(l.top, 0, first, 0, 0)
-	l.cur.slot = -1
+	l.cur = cursor{leaf: first, at: f, slot: -1}
 	return l
 }
 

@@ -74,7 +74,7 @@ func (l *List) Index(r Ref) (index int, live bool) {
 	if live = f.ln[s] > 0; live {
 		index += int(n - f.id[s])
 	}
-	return index + l.before(f, l.leaf(l.cur.leaf)), live
+	return index + l.before(f, l.cur.at), live
 }
 
 // before returns the number of live genes in the leaves before f. g is the

@@ -13,6 +13,7 @@ type place struct {
 // learn how many live genes are before it.
 type cursor struct {
 	leaf  uint32
+	at    *leaf // the same
 	owed  int32 // live genes added to the leaf that its ancestors have not been told of
 	start int   // live genes before the leaf; -1 unknown, and then so are the others
 	slot  int   // a slot of it, or -1: none, right before the first
@@ -25,8 +26,7 @@ func (l *List) pay() {
 	if c.owed == 0 {
 		return
 	}
-	f := l.leaf(c.leaf)
-	for i, s := f.parent, f.slot; i != 0; {
+	for i, s := c.at.parent, c.at.slot; i != 0; {
 		p := l.inner(i)
 		p.cnt[s] += uint32(c.owed)
 		i, s = p.parent, p.slot
@@ -36,19 +36,18 @@ func (l *List) pay() {
 
 // touch moves the cursor to leaf i, whose slots are about to change.
 func (l *List) touch(i uint32) {
-	l.hot.room = 0
-	c := &l.cur
-	if c.leaf != i {
+	if l.cur.leaf != i {
 		l.pay()
-		c.leaf, c.start = i, -1
+		l.cur = cursor{leaf: i, at: l.leaf(i), start: -1}
 	}
-	c.slot, c.end = -1, c.start
+	l.hot.room = 0
+	l.cur.slot, l.cur.end = -1, l.cur.start
 }
 
 // find returns the live gene at an index below Len and moves the cursor there.
 func (l *List) find(index int) place {
 	c := &l.cur
-	f := l.leaf(c.leaf)
+	f := c.at
 	if c.start < 0 || index < c.start || index >= c.start+int(f.vis) {
 		f = l.descend(index)
 	}
@@ -83,8 +82,9 @@ func (l *List) descend(index int) *leaf {
 		}
 	}
 	start := index - int(rest)
-	l.cur = cursor{leaf: i, start: start, slot: -1, end: start}
-	return l.leaf(i)
+	f := l.leaf(i)
+	l.cur = cursor{leaf: i, at: f, start: start, slot: -1, end: start}
+	return f
 }
 
 // lookup returns the place of a known gene.
