@@ -39,7 +39,9 @@ func (c Chain) add(word uint64) Chain {
 
 // Extend returns the chain after the events of op, whose Gene must be known
 // (not [NoGene]). O(events).
-func (c Chain) Extend(op Op) Chain {
+func (c Chain) Extend(op Op) Chain { return c.extend(&op) }
+
+func (c Chain) extend(op *Op) Chain {
 	if op.Kind == Delete {
 		for i := range op.Count {
 			gene := op.Ref.Gene + i

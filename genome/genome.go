@@ -226,7 +226,7 @@ func (g *Genome) ApplyFrom(peer uint64, op Op) (Result, error) {
 		return Result{}, err
 	}
 	res := Result{Applied: g.applied[:0]}
-	missing, err := g.admit(op, &res)
+	missing, err := g.admit(&op, &res)
 	if err != nil {
 		return Result{}, err
 	}
@@ -247,11 +247,11 @@ func (g *Genome) ApplyFrom(peer uint64, op Op) (Result, error) {
 
 // admit applies op and appends to res.Applied, sets res.Duplicate, or returns
 // what op waits for.
-func (g *Genome) admit(op Op, res *Result) (*Missing, error) {
+func (g *Genome) admit(op *Op, res *Result) (*Missing, error) {
 	rep, ref := g.find(op.Dot.Replica, &g.author), g.find(op.Ref.Replica, &g.named)
 	known := g.reps[rep].Seq
 	if op.Dot.Replica == g.self && op.Last() > known {
-		return nil, g.selfAhead(&op)
+		return nil, g.selfAhead(op)
 	}
 	if op.Dot.Seq > known+1 {
 		if op.Dot.Seq > known+MaxSeqAhead {
@@ -260,20 +260,21 @@ func (g *Genome) admit(op Op, res *Result) (*Missing, error) {
 		return &Missing{Replica: op.Dot.Replica, From: known + 1, To: op.Dot.Seq - 1}, nil
 	}
 	if op.Dot.Seq <= known {
-		if err := g.compare(op, known); err != nil {
+		if err := g.compare(*op, known); err != nil {
 			return nil, err
 		}
 		if op.Last() <= known {
 			res.Duplicate = len(res.Applied) == 0
 			return nil, nil
 		}
-		op = g.trim(op, known)
+		trimmed := g.trim(*op, known)
+		op = &trimmed
 		ref = g.find(op.Ref.Replica, &g.named)
 	}
 	if op.lastNamed() >= g.genes(ref) && !op.namesRoot() {
-		return g.missingGene(&op, g.genes(ref))
+		return g.missingGene(op, g.genes(ref))
 	}
-	return nil, g.integrate(&op, rep, ref, res)
+	return nil, g.integrate(op, rep, ref, res)
 }
 
 // selfAhead refuses an op that shows that this replica has issued more than it
@@ -400,7 +401,7 @@ func (g *Genome) advance(rep uint32, op *Op) {
 		g.sorted = slices.Insert(g.sorted, i, rep)
 	}
 	r.Seq = op.Last()
-	r.Chain = r.Chain.Extend(*op)
+	r.Chain = r.Chain.extend(op)
 	g.ops += uint64(op.Len())
 	if g.history != nil {
 		g.history.append(*op)
@@ -414,7 +415,7 @@ func (g *Genome) release(r ReplicaID, res *Result) {
 		if w == nil {
 			return
 		}
-		missing, err := g.admit(w.op, res)
+		missing, err := g.admit(&w.op, res)
 		if missing != nil {
 			w.missing = *missing
 			g.parking.wait(w)
