@@ -22,7 +22,9 @@ import (
 type Case struct {
 	Group string // the trace, or the kind of load
 	Name  string
-	Ops   int // edits or events that one run handles
+	Ops   int  // edits or events that one run handles
+	Base  bool // the rope that the others of the group are measured by
+	Timed bool // what is measured is time, not size
 
 	// Prepare makes the input of one run and returns the run, which is timed.
 	// The run returns what it made; Check looks at it.

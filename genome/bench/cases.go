@@ -73,19 +73,19 @@ func TraceCases(t *Trace) ([]Case, error) {
 	n := len(t.Edits)
 	text := checkText(t.End)
 	return []Case{
-		{t.Name, nameRope, n, ready(t.onRope), text},
-		{t.Name, "list, local", n, ready(t.onList), text},
-		{t.Name, "genome, local", n, ready(t.onGenome), text},
-		{t.Name, "genome, local, each op as bytes", n, ready(t.emit), t.checkEmitted},
-		{t.Name, "remote one by one, decoded", len(ops), ready(func() any { return receive(ops) }), text},
-		{t.Name, "remote one by one, from bytes", len(ops), ready(func() any { return replay(live) }), text},
-		{t.Name, "replay of the joined log", events, ready(func() any { return replay(history) }), text},
-		{t.Name, "snapshot, save", events, ready(func() any { return [][]byte{end.AppendSnapshot(nil)} }), sizeOf},
-		{t.Name, "snapshot, save and deflate", events, ready(func() any { return deflate([][]byte{end.AppendSnapshot(nil)}) }), sizeOf},
-		{t.Name, "snapshot, load", events, ready(func() any { return load(snapshot) }), text},
-		{t.Name, "heap of the genome", events, ready(func() any { return heapOf(func() any { return receive(ops) }) }), heapSize},
-		{t.Name, "log, joined, raw", events, ready(func() any { return history }), sizeOf},
-		{t.Name, "log, joined, deflated", events, ready(func() any { return deflate(history) }), sizeOf},
+		{t.Name, nameRope, n, true, true, ready(t.onRope), text},
+		{t.Name, "list, local", n, false, true, ready(t.onList), text},
+		{t.Name, "genome, local", n, false, true, ready(t.onGenome), text},
+		{t.Name, "genome, local, each op as bytes", n, false, true, ready(t.emit), t.checkEmitted},
+		{t.Name, "remote one by one, decoded", len(ops), false, true, ready(func() any { return receive(ops) }), text},
+		{t.Name, "remote one by one, from bytes", len(ops), false, true, ready(func() any { return replay(live) }), text},
+		{t.Name, "replay of the joined log", events, false, true, ready(func() any { return replay(history) }), text},
+		{t.Name, "snapshot, save", events, false, true, ready(func() any { return [][]byte{end.AppendSnapshot(nil)} }), sizeOf},
+		{t.Name, "snapshot, save and deflate", events, false, false, ready(func() any { return deflate([][]byte{end.AppendSnapshot(nil)}) }), sizeOf},
+		{t.Name, "snapshot, load", events, false, true, ready(func() any { return load(snapshot) }), text},
+		{t.Name, "heap of the genome", events, false, false, ready(func() any { return heapOf(func() any { return receive(ops) }) }), heapSize},
+		{t.Name, "log, joined, raw", events, false, false, ready(func() any { return history }), sizeOf},
+		{t.Name, "log, joined, deflated", events, false, false, ready(func() any { return deflate(history) }), sizeOf},
 	}, nil
 }
 
@@ -295,12 +295,12 @@ func RandomCases(n, replicas int) []Case {
 	group := fmt.Sprintf("%d random genes, %d replicas", n, replicas)
 	e := randomEdits{n: n, replicas: replicas}
 	return []Case{
-		{group, nameRope, n, e.prepare(e.insertRope), e.check(e.want)},
-		{group, "list, local", n, e.prepare(e.insertLocal), e.check(e.want)},
-		{group, "list, remote", n, e.prepareRemote(), e.check(e.want)},
-		{group, "heap of the list", n, e.prepare(e.heap), heapSize},
-		{group, "list, delete half, local", n / 2, e.prepareDelete(), e.check(e.wantHalf)},
-		{group, "list, delete half, remote", n / 2, e.prepareRemoteDelete(), e.check(e.wantHalf)},
+		{group, nameRope, n, true, true, e.prepare(e.insertRope), e.check(e.want)},
+		{group, "list, local", n, false, true, e.prepare(e.insertLocal), e.check(e.want)},
+		{group, "list, remote", n, false, true, e.prepareRemote(), e.check(e.want)},
+		{group, "heap of the list", n, false, false, e.prepare(e.heap), heapSize},
+		{group, "list, delete half, local", n / 2, false, true, e.prepareDelete(), e.check(e.wantHalf)},
+		{group, "list, delete half, remote", n / 2, false, true, e.prepareRemoteDelete(), e.check(e.wantHalf)},
 	}
 }
 
@@ -477,7 +477,7 @@ func ConcurrentCases() []Case {
 // prependCase: two replicas prepend n genes each without seeing the other's,
 // then one receives the other's.
 func prependCase(n int) Case {
-	c := Case{Group: "concurrent", Name: fmt.Sprintf("two replicas prepend %d apart, then meet", n), Ops: n}
+	c := Case{Timed: true, Group: "concurrent", Name: fmt.Sprintf("two replicas prepend %d apart, then meet", n), Ops: n}
 	var want []byte
 	c.Prepare = func() (func() any, error) {
 		both := func(own, other uint32, l *list.List) *list.List {
@@ -518,7 +518,7 @@ func prependCase(n int) Case {
 // gapCase: k replicas insert n genes each as a run of single genes at one gap
 // without seeing each other's; a list receives all in turns.
 func gapCase(k, n int) Case {
-	c := Case{Group: "concurrent", Name: fmt.Sprintf("%d replicas insert %d genes each at one place", k, n), Ops: k * n}
+	c := Case{Timed: true, Group: "concurrent", Name: fmt.Sprintf("%d replicas insert %d genes each at one place", k, n), Ops: k * n}
 	var want []byte
 	for i := range k {
 		for j := range n {
@@ -554,7 +554,7 @@ func gapCase(k, n int) Case {
 // liveCase: k genomes edit at random places and receive each other's ops one
 // round later; n edits in all.
 func liveCase(k, n int) Case {
-	c := Case{Group: "concurrent", Name: fmt.Sprintf("%d genomes live, each edit to all", k), Ops: n}
+	c := Case{Timed: true, Group: "concurrent", Name: fmt.Sprintf("%d genomes live, each edit to all", k), Ops: n}
 	c.Prepare = ready(func() any {
 		rnd := rand.New(rand.NewPCG(7, 7))
 		gs := make([]*genome.Genome, k)
