@@ -12,7 +12,7 @@ type Stats struct {
 	Path       string         `json:"path"`
 	Cluster    string         `json:"cluster"`
 	Actor      genome.ActorID `json:"actor"`
-	Epoch      string         `json:"epoch"` // the newest, 8 hex digits
+	Epoch      string         `json:"epoch"`  // the newest, 8 hex digits
 	Epochs     int            `json:"epochs"` // minted by this log so far
 	Ops        uint64         `json:"ops"`    // also the last position
 	Own        uint64         `json:"own"`    // by this actor under any epoch

@@ -1,0 +1,235 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+)
+
+// errCrash is what every operation of a simFolder returns from the crash on.
+var errCrash = errors.New("simulated crash")
+
+// A simFolder is a folder in memory that can lose power between any two steps
+// of any operation. What was written and not synced is then kept, lost, or, if
+// it is bbolt's meta page, torn: by chance.
+type simFolder struct {
+	mu     sync.Mutex
+	steps  []string          // all steps taken
+	before func(step string) // called before each step, without the mutex
+
+	crashAt int // number of the step that does not happen any more; 0: never
+	failAt  int // number of the step that returns an error without a crash
+	down    bool
+
+	log   file[kv]    // absent, or all buckets
+	guard file[guard] // absent or not
+	notes []string    // what the next openRead will tell
+	inode uint64
+	ctime int64
+}
+
+// file is something that is replaced whole: now is what a process sees, disk
+// what is surely there after a crash.
+type file[T any] struct {
+	now, disk   T
+	has, hasNow bool // on the disk, to the process
+}
+
+func (f *file[T]) sync() { f.disk, f.has = f.now, f.hasNow }
+
+// settle decides what a crash leaves.
+func (f *file[T]) settle(kept bool) {
+	if kept {
+		f.sync()
+	}
+	f.now, f.hasNow = f.disk, f.has
+}
+
+// kv is all buckets of a log. It is replaced whole by each commit.
+type kv map[bucket]map[string][]byte
+
+func (k kv) with(ws []write) kv {
+	next := kv{}
+	for _, b := range buckets {
+		next[b] = maps.Clone(k[b])
+		if next[b] == nil {
+			next[b] = map[string][]byte{}
+		}
+	}
+	for _, w := range ws {
+		if w.value == nil {
+			delete(next[w.bucket], string(w.key))
+		} else {
+			next[w.bucket][string(w.key)] = bytes.Clone(w.value)
+		}
+	}
+	return next
+}
+
+func newSimFolder() *simFolder { return &simFolder{inode: 1} }
+
+func (s *simFolder) path() string { return "sim/log.db" }
+
+// step is called before each thing that may be the last.
+func (s *simFolder) step(name string) error {
+	if s.before != nil {
+		s.before(name)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return errCrash
+	}
+	s.steps = append(s.steps, name)
+	switch len(s.steps) {
+	case s.crashAt:
+		s.down = true
+		return errCrash
+	case s.failAt:
+		return fmt.Errorf("simulated error in %s", name)
+	}
+	return nil
+}
+
+// crash settles what is on the disk and lets the next life begin.
+func (s *simFolder) crash(rng *rand.Rand) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	torn := s.log.hasNow && s.log.has && rng.IntN(3) == 0 && fmt.Sprint(s.log.now) != fmt.Sprint(s.log.disk)
+	s.log.settle(!torn && rng.IntN(2) == 0)
+	s.guard.settle(rng.IntN(2) == 0)
+	s.notes = nil
+	if torn {
+		s.notes = []string{"meta page 1 is damaged: checksum does not match"}
+	}
+	s.steps, s.crashAt, s.failAt, s.down, s.before = nil, 0, 0, false, nil
+}
+
+func (s *simFolder) exists() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.hasNow, nil
+}
+
+func (s *simFolder) create(first []write) error {
+	if err := s.step("create: write another file"); err != nil {
+		return err
+	}
+	if err := s.step("create: rename"); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.log.now, s.log.hasNow = kv{}.with(first), true
+	s.inode++
+	s.mu.Unlock()
+	if err := s.step("create: sync folder"); err != nil {
+		return err
+	}
+	s.log.sync()
+	return nil
+}
+
+func (s *simFolder) openRead() (disk, []string, error) {
+	return &simDisk{s, true}, s.notes, s.step("open for reading")
+}
+
+func (s *simFolder) openWrite() (disk, error) {
+	if err := s.step("open for writing"); err != nil {
+		return nil, err
+	}
+	s.notes = nil
+	return &simDisk{s, false}, nil
+}
+
+func (s *simFolder) identity() (identity, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return identity{Inode: s.inode, Changed: s.ctime, Machine: "sim"}, nil
+}
+
+func (s *simFolder) readGuard() (guard, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.guard.now, s.guard.hasNow, nil
+}
+
+func (s *simFolder) setGuard(name string, g guard, has bool) error {
+	if err := s.step(name + " guard"); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.guard.now, s.guard.hasNow = g, has
+	s.mu.Unlock()
+	if err := s.step("sync folder"); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.guard.sync()
+	return nil
+}
+
+func (s *simFolder) writeGuard(g guard) error { return s.setGuard("rename", g, true) }
+func (s *simFolder) removeGuard() error       { return s.setGuard("remove", guard{}, false) }
+
+// simDisk is the log of a simFolder.
+type simDisk struct {
+	s        *simFolder
+	readOnly bool
+}
+
+func (d *simDisk) commit(ws []write) error {
+	if d.readOnly {
+		return errors.New("read only")
+	}
+	for _, name := range []string{"commit: write pages", "commit: sync pages", "commit: write meta"} {
+		if err := d.s.step(name); err != nil {
+			return err
+		}
+	}
+	d.s.mu.Lock()
+	d.s.log.now = d.s.log.now.with(ws)
+	d.s.ctime++
+	d.s.mu.Unlock()
+	if err := d.s.step("commit: sync meta"); err != nil {
+		return err // and yet a reader sees it, and it may be there after a restart
+	}
+	d.s.mu.Lock()
+	d.s.log.sync()
+	d.s.mu.Unlock()
+	return d.s.step("commit: return")
+}
+
+func (d *simDisk) floor(b bucket, key []byte) (k, v []byte, err error) {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	best, found := "", false
+	for k := range d.s.log.now[b] {
+		if k <= string(key) && (!found || k > best) {
+			best, found = k, true
+		}
+	}
+	if !found {
+		return nil, nil, nil
+	}
+	return []byte(best), bytes.Clone(d.s.log.now[b][best]), nil
+}
+
+func (d *simDisk) ascend(b bucket, fn func(k, v []byte) error) error {
+	d.s.mu.Lock()
+	all := d.s.log.now[b]
+	d.s.mu.Unlock()
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		if err := fn([]byte(k), bytes.Clone(all[k])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *simDisk) size() int64  { return 0 }
+func (d *simDisk) close() error { return nil }
