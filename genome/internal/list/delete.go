@@ -52,6 +52,7 @@ func (l *List) Delete(first Ref, n uint32) (killed int) {
 // among the live genes.
 func (l *List) kill(p place, m int) (slot int) {
 	l.touch(p.leaf)
+	l.hot.room = 0
 	f, s := l.cur.at, p.slot
 	n := int(f.ln[s])
 	switch {

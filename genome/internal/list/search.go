@@ -37,11 +37,15 @@ func (l *List) pay() {
 // touch moves the cursor to leaf i, whose slots are about to change.
 func (l *List) touch(i uint32) {
 	if l.cur.leaf != i {
-		l.pay()
-		l.cur = cursor{leaf: i, at: l.leaf(i), start: -1}
+		l.moveTo(i)
 	}
-	l.hot.room = 0
 	l.cur.slot, l.cur.end = -1, l.cur.start
+}
+
+// moveTo moves the cursor to another leaf, not knowing what is before it.
+func (l *List) moveTo(i uint32) {
+	l.pay()
+	l.cur = cursor{leaf: i, at: l.leaf(i), start: -1}
 }
 
 // find returns the live gene at an index below Len and moves the cursor there.
