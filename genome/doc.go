@@ -78,6 +78,21 @@
 // A block of one typed gene takes some 30 bytes, a typed gene within a larger
 // block about 2, a gene at a random place about 5.
 //
+// # Packed block, version 2
+//
+// A block with its records sorted into columns of like bytes, each deflated
+// (RFC 1951): the form for history at rest; see [AppendPacked] and
+// [AppendUnpacked].
+//
+//	u8       version = 2
+//	uvarint  H
+//	H bytes  the block from its flags to N
+//	4 times  uvarint length of the column, uvarint of its packed form, 0 = not deflated
+//	         the column or its packed form
+//	         columns: tags; numbers (run lengths, gaps, table indices);
+//	         differences of the genes named; genes
+//	u32 LE   the block's CRC-32C
+//
 // # Snapshot, version 1
 //
 // A whole state; see [Genome.AppendSnapshot] and [LoadSnapshot].

@@ -70,6 +70,7 @@ func TraceCases(t *Trace) ([]Case, error) {
 	}
 	end := receive(ops)
 	snapshot := end.AppendSnapshot(nil)
+	packed := pack(history)
 	n := len(t.Edits)
 	text := checkText(t.End)
 	return []Case{
@@ -85,7 +86,8 @@ func TraceCases(t *Trace) ([]Case, error) {
 		{t.Name, "snapshot, load", events, false, true, ready(func() any { return load(snapshot) }), text},
 		{t.Name, "heap of the genome", events, false, false, ready(func() any { return heapOf(func() any { return receive(ops) }) }), heapSize},
 		{t.Name, "log, joined, raw", events, false, false, ready(func() any { return history }), sizeOf},
-		{t.Name, "log, joined, deflated", events, false, false, ready(func() any { return deflate(history) }), sizeOf},
+		{t.Name, "log, joined, packed", events, false, true, ready(func() any { return pack(history) }), sizeOf},
+		{t.Name, "log, joined, unpack and replay", events, false, true, ready(func() any { return replay(unpack(packed)) }), text},
 	}, nil
 }
 
@@ -261,6 +263,28 @@ func replay(blocks [][]byte) *genome.Genome {
 		}
 	}
 	return g
+}
+
+func pack(blocks [][]byte) (out [][]byte) {
+	for _, b := range blocks {
+		packed, err := genome.AppendPacked(nil, b)
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, packed)
+	}
+	return out
+}
+
+func unpack(packed [][]byte) (out [][]byte) {
+	for _, p := range packed {
+		b, err := genome.AppendUnpacked(nil, p, maxTraceBytes)
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, b)
+	}
+	return out
 }
 
 func load(snapshot []byte) any {
