@@ -1,0 +1,383 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"crdt-genome/genome"
+	"crdt-genome/httpapi"
+	"crdt-genome/store"
+)
+
+func newInspectStatsCmd(a *app, o *inspectOptions) *cobra.Command {
+	return &cobra.Command{
+		Use:   "stats PATH|URL",
+		Short: "Count what is in a log, by author",
+		Example: `  crdt-genome inspect-log stats ./genome-data
+  crdt-genome inspect-log stats http://127.0.0.1:8000 --json`,
+		Args: wantArgs(1, 1, "a log file, a folder or a server"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.path = args[0]
+			return a.inspectStats(cmd.Context(), *o)
+		},
+	}
+}
+
+func (a *app) inspectStats(ctx context.Context, o inspectOptions) error {
+	sources, err := a.openSources(ctx, o.path, o.file)
+	if err != nil {
+		return err
+	}
+	defer closeAll(sources)
+	t := newTable("LOG", "ACTOR", "EPOCH", "OPS", "OWN", "INSERTS", "DELETES", "GENES", "TOMBSTONES", "FILE", "FIRST", "LAST")
+	var all []store.Stats
+	for _, s := range sources {
+		st, err := s.stats(ctx)
+		if err != nil {
+			return err
+		}
+		if a.opts.json {
+			if err := a.printJSON(st); err != nil {
+				return err
+			}
+			continue
+		}
+		all = append(all, st)
+		t.row(s.where(), fmt.Sprint(uint32(st.Actor)), st.Epoch, fmt.Sprint(st.Ops), fmt.Sprint(st.Own), fmt.Sprint(st.Inserts),
+			fmt.Sprint(st.Deletes), fmt.Sprint(st.Genes), fmt.Sprint(st.Tombstones), size(st.LogBytes), timeCell(st.First), timeCell(st.Last))
+	}
+	if a.opts.json {
+		return nil
+	}
+	if err := t.print(a.stdout); err != nil {
+		return err
+	}
+	for i, st := range all {
+		fmt.Fprintln(a.stdout)
+		if len(all) > 1 {
+			fmt.Fprintln(a.stdout, sources[i].where())
+		}
+		if err := authorTable(st).print(a.stdout); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func authorTable(st store.Stats) *table {
+	n := names{}
+	for _, au := range st.Authors {
+		n.add(au.Replica)
+	}
+	t := newTable("AUTHOR", "OPS", "INSERTS", "DELETES", "LAST OP", "GENES LIVE")
+	for _, au := range st.Authors {
+		t.row(n.replica(au.Replica), fmt.Sprint(au.Ops), fmt.Sprint(au.Inserts), fmt.Sprint(au.Deletes),
+			n.dot(genome.Dot{Replica: au.Replica, Seq: au.Ops}), fmt.Sprint(au.GenesLive))
+	}
+	return t
+}
+
+func timeCell(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func newInspectVerifyCmd(a *app, o *inspectOptions) *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify PATH|URL",
+		Short: "Is a log undamaged? Exit 0 if so, 1 if not",
+		Long: `Reads a whole log again: pages, checksums, the history of every author, and the
+genome that it gives. Of a running server it asks that the log gives the genome
+that the server shows.`,
+		Example: `  crdt-genome inspect-log verify ./genome-data
+  crdt-genome inspect-log verify http://127.0.0.1:8000`,
+		Args: wantArgs(1, 1, "a log file, a folder or a server"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.path = args[0]
+			return a.inspectVerify(cmd.Context(), *o)
+		},
+	}
+}
+
+func (a *app) inspectVerify(ctx context.Context, o inspectOptions) error {
+	sources, err := a.openSources(ctx, o.path, o.file)
+	if err != nil {
+		if e := classify(err); e.exit == exitCorrupt && e.code == "corrupt" {
+			return a.damaged(e) // so badly that it cannot be opened
+		}
+		return err
+	}
+	defer closeAll(sources)
+	worst := exitOK
+	for i, s := range sources {
+		if i > 0 && !a.opts.json {
+			fmt.Fprintln(a.stdout)
+		}
+		ok, err := a.verifyOne(ctx, s, len(sources) > 1)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			worst = exitNo
+		}
+	}
+	return exitWith(worst)
+}
+
+// damaged answers the question about a log that cannot even be opened.
+func (a *app) damaged(e *cliError) error {
+	if a.opts.json {
+		if err := a.printJSON(map[string]any{"ok": false, "problems": []string{e.msg}}); err != nil {
+			return err
+		}
+		return exitWith(exitNo)
+	}
+	fmt.Fprintf(a.stdout, "DAMAGED  %s\n", e.msg)
+	return exitWith(exitNo)
+}
+
+func (a *app) verifyOne(ctx context.Context, s source, named bool) (ok bool, err error) {
+	if named && !a.opts.json {
+		fmt.Fprintln(a.stdout, s.where())
+	}
+	if server, isServer := s.(*serverSource); isServer {
+		v, err := server.client.LogVerify(ctx)
+		if err != nil {
+			return false, serverError(server.client.URL(), err)
+		}
+		return v.OK, a.printServerVerification(v)
+	}
+	v, err := s.(*fileSource).log.Verify(ctx)
+	if err != nil {
+		return false, err
+	}
+	return v.OK(), a.printVerification(v)
+}
+
+func (a *app) printServerVerification(v httpapi.LogVerification) error {
+	if a.opts.json {
+		return a.printJSON(v)
+	}
+	fmt.Fprintf(a.stdout, "records    %s replayed\n", plural(v.Records, "op"))
+	if v.OK {
+		_, err := fmt.Fprintf(a.stdout, "replay     %s, digest %v = served\nOK\n", plural(uint64(v.Genes), "gene"), v.Replayed)
+		return err
+	}
+	_, err := fmt.Fprintf(a.stdout, "replay     digest %v, served %v\nDAMAGED  %s\n", v.Replayed, v.Served, v.Problem)
+	return err
+}
+
+func (a *app) printVerification(v store.Verification) error {
+	if a.opts.json {
+		return a.printJSON(struct {
+			OK bool `json:"ok"`
+			store.Verification
+		}{v.OK(), v})
+	}
+	fmt.Fprintf(a.stdout, "pages      %d sound\n", v.Pages)
+	fmt.Fprintf(a.stdout, "records    %d of %d checksums match\n", v.Sound, v.Records)
+	fmt.Fprintf(a.stdout, "history    %s, %s without a gap\n", plural(uint64(v.Authors), "author"), plural(v.Ops, "op"))
+	fmt.Fprintf(a.stdout, "replay     %s, digest %v\n", plural(uint64(v.Genes), "gene"), v.Digest)
+	if v.OK() {
+		_, err := fmt.Fprintln(a.stdout, "OK")
+		return err
+	}
+	for _, p := range v.Problems {
+		if _, err := fmt.Fprintln(a.stdout, "DAMAGED ", p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newInspectAtCmd(a *app, o *inspectOptions) *cobra.Command {
+	var until string
+	cmd := &cobra.Command{
+		Use:   "at PATH|URL --until WHEN",
+		Short: "The genome as it was: hex on stdout",
+		Example: `  crdt-genome inspect-log at ./genome-data/actor-0 --until 600
+  crdt-genome inspect-log at http://127.0.0.1:8000 --until 5m --json`,
+		Args: wantArgs(1, 1, "a log file, an actor's folder or a server"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.path, o.until = args[0], until
+			return a.inspectAt(cmd.Context(), *o)
+		},
+	}
+	cmd.Flags().StringVar(&until, "until", "", "after this position (600), op (0.57), time ago (2m) or time (RFC 3339); default now")
+	return cmd
+}
+
+// atReply is the JSON of inspect-log at.
+type atReply struct {
+	Seq    uint64         `json:"seq"` // events of the log that were applied
+	Genes  int            `json:"genes"`
+	Digest genome.Digest  `json:"digest"`
+	VV     genome.Version `json:"vv"`
+	Genome string         `json:"genome"` // hex
+}
+
+func (a *app) inspectAt(ctx context.Context, o inspectOptions) error {
+	s, err := a.openOne(ctx, &o)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	keep := cut(everything)
+	if o.until == "0" {
+		keep = upTo(0)
+	} else if o.until != "" {
+		st, err := s.stats(ctx)
+		if err != nil {
+			return err
+		}
+		var v genome.Version
+		for _, au := range st.Authors {
+			v = v.With(genome.Dot{Replica: au.Replica, Seq: au.Ops})
+		}
+		b, err := parseBound("--until", o.until, v)
+		if err != nil {
+			return err
+		}
+		lsn, err := b.position(ctx, s)
+		if err != nil {
+			return err
+		}
+		keep = upTo(lsn)
+	}
+	g, err := replay(s.records(ctx, 1, false), keep)
+	if err != nil {
+		return err
+	}
+	if a.opts.json {
+		return a.printJSON(atReply{g.Ops(), g.Len(), g.Digest(), g.Version(), g.String()})
+	}
+	_, err = fmt.Fprintln(a.stdout, g.String())
+	return err
+}
+
+func newInspectExportCmd(a *app, o *inspectOptions) *cobra.Command {
+	var format, out string
+	cmd := &cobra.Command{
+		Use:   "export PATH|URL",
+		Short: "Write a log in another form, or a backup",
+		Long: `Writes a whole log: ndjson has one op a line, as POST /genome takes them; csv is
+the listing; hex is the genome; bolt is a consistent copy of the log file, also
+of a running server's. To restore a backup, put it back as actor-N/log.db while
+that actor is stopped: it goes on under a new epoch.`,
+		Example: `  crdt-genome inspect-log export ./genome-data/actor-0 > ops.ndjson
+  crdt-genome inspect-log export http://127.0.0.1:8000 --format bolt -o backup.db
+  crdt-genome inspect-log export ./genome-data/actor-0 --format csv -o ops.csv`,
+		Args: wantArgs(1, 1, "a log file, an actor's folder or a server"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.path = args[0]
+			return a.inspectExport(cmd.Context(), *o, format, out)
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "ndjson", "ndjson, csv, hex or bolt")
+	cmd.Flags().StringVarP(&out, "output", "o", "", "file to write (default stdout)")
+	return cmd
+}
+
+func (a *app) inspectExport(ctx context.Context, o inspectOptions, format, out string) error {
+	if err := oneOf("--format", format, "ndjson", "csv", "hex", "bolt"); err != nil {
+		return err
+	}
+	if format == "bolt" && out == "" && a.isTerminal(a.stdout) {
+		return usageError("", "a copy of the log is not for a terminal: give -o FILE")
+	}
+	s, err := a.openOne(ctx, &o)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if out == "" {
+		return exportTo(ctx, a.stdout, s, format)
+	}
+	// Written beside its place and moved there whole: a half export, or a
+	// half backup, must not look like one.
+	tmp, err := os.OpenFile(out+".part", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	err = exportTo(ctx, tmp, s, format)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if e := tmp.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name()) // the error before matters more
+		return err
+	}
+	return os.Rename(tmp.Name(), out)
+}
+
+func exportTo(ctx context.Context, w io.Writer, s source, format string) error {
+	switch format {
+	case "bolt":
+		return s.backup(ctx, w)
+	case "hex":
+		g, err := replay(s.records(ctx, 1, false), everything)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(w, g.String())
+		return err
+	case "csv":
+		return exportCSV(ctx, w, s)
+	}
+	buf := bufio.NewWriter(w)
+	for rec, err := range s.records(ctx, 1, false) {
+		if err != nil {
+			return err
+		}
+		line, err := json.Marshal(rec.Op)
+		if err != nil {
+			return err
+		}
+		if _, err := buf.Write(append(line, '\n')); err != nil {
+			return err
+		}
+	}
+	return buf.Flush()
+}
+
+func exportCSV(ctx context.Context, w io.Writer, s source) error {
+	c := csv.NewWriter(w)
+	if err := c.Write([]string{"seq", "time", "op", "kind", "index", "genes", "parent", "side", "target", "count", "via", "from", "bytes"}); err != nil {
+		return err
+	}
+	x := newIndexer()
+	for rec, err := range s.records(ctx, 1, false) {
+		if err != nil {
+			return err
+		}
+		l, index := httpapi.NewLogRecord(rec), ""
+		if at := x.apply(rec.Op); at >= 0 {
+			index = strconv.Itoa(at)
+		}
+		parent := ""
+		if l.Parent != nil {
+			parent = *l.Parent
+		}
+		row := []string{strconv.FormatUint(l.Seq, 10), l.Time.Format(time.RFC3339Nano), l.Op, l.Kind, index, l.Genes, parent, l.Side,
+			l.Target, strconv.FormatUint(l.Count, 10), l.Via, strconv.FormatUint(uint64(l.From), 10), strconv.Itoa(l.Bytes)}
+		if err := c.Write(row); err != nil {
+			return err
+		}
+	}
+	c.Flush()
+	return c.Error()
+}

@@ -1,0 +1,344 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"crdt-genome/genome"
+	"crdt-genome/httpapi"
+	"crdt-genome/store"
+)
+
+// closeTimeout is how long a clean stop may take, after which the actor stops
+// waiting for others; its log is closed properly all the same.
+const closeTimeout = 3 * time.Second
+
+// maxCount is the number of actors: each has a port and asks all others.
+const maxCount = 10000
+
+// nodeOptions are the flags that serve and run share; run hands them on to
+// its children.
+type nodeOptions struct {
+	data                         string
+	mutateMin, mutateMax         time.Duration
+	noMutate                     bool
+	minLen                       int
+	seed                         uint64
+	verifyInterval, pullInterval time.Duration
+	readyLag                     uint64
+	readyAlone                   bool
+	cluster                      string
+
+	seeded bool // --seed was given: 0 is a seed too
+}
+
+func (o *nodeOptions) addFlags(f *pflag.FlagSet) {
+	dataFlag(f, &o.data)
+	f.DurationVar(&o.mutateMin, "mutate-min", 0, "shortest pause before a mutation")
+	f.DurationVar(&o.mutateMax, "mutate-max", 20*time.Second, "longest pause before a mutation")
+	f.BoolVar(&o.noMutate, "no-mutate", false, "start with mutation paused")
+	f.IntVar(&o.minLen, "min-len", 10, "below this many genes always insert")
+	f.Uint64Var(&o.seed, "seed", 0, "repeat the choices of an earlier run (default: random)")
+	f.DurationVar(&o.verifyInterval, "verify-interval", 5*time.Second, "time between comparisons with all others")
+	f.DurationVar(&o.pullInterval, "pull-interval", 10*time.Second, "time between pulls of what is missing, ± 25 %")
+	f.Uint64Var(&o.readyLag, "ready-lag", 1000, "not ready while more ops than this are missing")
+	f.BoolVar(&o.readyAlone, "ready-alone", false, "be ready before any peer has answered")
+	f.StringVar(&o.cluster, "cluster", "crdt-genome", "name of the group; actors of another group are refused")
+}
+
+// args returns the flags again, for a child.
+func (o *nodeOptions) args() []string {
+	args := []string{"--data", o.data, "--mutate-min", o.mutateMin.String(), "--mutate-max", o.mutateMax.String(),
+		"--min-len", strconv.Itoa(o.minLen), "--verify-interval", o.verifyInterval.String(), "--pull-interval", o.pullInterval.String(),
+		"--ready-lag", strconv.FormatUint(o.readyLag, 10), "--cluster", o.cluster}
+	if o.seeded {
+		args = append(args, "--seed", strconv.FormatUint(o.seed, 10))
+	}
+	if o.noMutate {
+		args = append(args, "--no-mutate")
+	}
+	if o.readyAlone {
+		args = append(args, "--ready-alone")
+	}
+	return args
+}
+
+func (o *nodeOptions) check() error {
+	switch {
+	case o.mutateMin < 0 || o.mutateMax < o.mutateMin:
+		return usageError("", "--mutate-min %v, --mutate-max %v: the first must not be below 0 or above the second", o.mutateMin, o.mutateMax)
+	case o.verifyInterval <= 0:
+		return usageError("", "--verify-interval %v: must be above 0", o.verifyInterval)
+	case o.pullInterval <= 0:
+		return usageError("", "--pull-interval %v: must be above 0", o.pullInterval)
+	case o.minLen < 1:
+		return usageError("", "--min-len %d: must be at least 1", o.minLen)
+	}
+	return nil
+}
+
+type serveOptions struct {
+	nodeOptions
+	actor      uint32
+	count      int
+	base       int
+	listen     string
+	advertise  string
+	allowHosts []string
+	peers      []string
+	insecure   bool
+	addrFile   string
+	mutations  int
+	newEpoch   bool
+	stopOnEOF  bool
+
+	hasActor, hasCount, hasBase bool
+}
+
+func (o *serveOptions) addFlags(f *pflag.FlagSet) {
+	f.Uint32VarP(&o.actor, "actor", "a", 0, "this actor, 0..count-1")
+	f.IntVarP(&o.count, "count", "c", 0, "number of actors")
+	f.IntVarP(&o.base, "base", "b", 0, "port of actor 0; actor N listens on base+N (0 = any free port)")
+	f.StringVar(&o.listen, "listen", "", "address to listen on, HOST:PORT or HOST (default 127.0.0.1)")
+	f.StringVar(&o.advertise, "advertise", "", "URL that others reach this actor at")
+	f.StringSliceVar(&o.allowHosts, "allow-host", nil, "further name to be served under (Host header)")
+	f.StringSliceVar(&o.peers, "peers", nil, "URLs of all actors in the order of their numbers, or N=URL")
+	f.BoolVar(&o.insecure, "insecure", false, "listen where other machines can reach it, without protection")
+	f.StringVar(&o.addrFile, "addr-file", "", "write HOST:PORT here once listening")
+	f.IntVar(&o.mutations, "mutations", 0, "stop mutating after this many (0 = never)")
+	f.BoolVar(&o.newEpoch, "new-epoch", false, "start under a new epoch, whatever the log says")
+	f.BoolVar(&o.stopOnEOF, "stop-on-eof", false, "stop cleanly when stdin ends")
+	_ = f.MarkHidden("stop-on-eof") // exists: defined above
+	o.nodeOptions.addFlags(f)
+}
+
+// given returns o with what only the flag set knows: which flags were given.
+func (o *serveOptions) given(a *app, f *pflag.FlagSet) serveOptions {
+	a.stateDirectory(f, &o.data)
+	o.hasActor, o.hasCount, o.hasBase = f.Changed("actor"), f.Changed("count"), f.Changed("base")
+	o.seeded = f.Changed("seed")
+	return *o
+}
+
+func newServeCmd(a *app) *cobra.Command {
+	var opts serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run one actor until stopped",
+		Long: `Runs one actor: its log under --data, its HTTP API, and the exchange of ops with
+the other actors. SIGINT or SIGTERM stops it cleanly within 3 s, a second one at
+once. It can be killed at any moment: what it has acknowledged is in its log.`,
+		Example: `  crdt-genome serve --actor 0 --count 3 --base 8000
+  crdt-genome serve -a 1 -c 3 -b 8000 --mutate-max 500ms --data /var/lib/genome
+  crdt-genome serve --actor 2 --listen 127.0.0.1:9002 --peers 0=http://127.0.0.1:9000,1=http://127.0.0.1:9001`,
+		Args: wantArgs(0, 0, "no argument"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.serve(cmd.Context(), opts.given(a, cmd.Flags()))
+		},
+	}
+	opts.addFlags(cmd.Flags())
+	return cmd
+}
+
+// config checks the flags and turns them into a Config.
+func (o *serveOptions) config() (httpapi.Config, error) {
+	cfg := httpapi.Config{
+		Store:          store.Config{Data: o.data, Actor: genome.ActorID(o.actor), Cluster: o.cluster, NewEpoch: o.newEpoch},
+		Advertise:      o.advertise,
+		AllowHosts:     o.allowHosts,
+		Insecure:       o.insecure,
+		VerifyInterval: o.verifyInterval,
+		PullInterval:   o.pullInterval,
+		Mutate: httpapi.MutateConfig{Off: o.noMutate, Min: o.mutateMin, Max: o.mutateMax, MinLen: o.minLen,
+			Seed: o.seed, Seeded: o.seeded, Ops: o.mutations},
+		ReadyLag:   o.readyLag,
+		ReadyAlone: o.readyAlone,
+		Version:    version,
+	}
+	if err := o.checkMembers(); err != nil {
+		return cfg, err
+	}
+	if err := o.check(); err != nil {
+		return cfg, err
+	}
+	var err error
+	if cfg.Peers, err = o.peerList(); err != nil {
+		return cfg, err
+	}
+	cfg.Listen, err = o.listenAddr()
+	return cfg, err
+}
+
+func (o *serveOptions) checkMembers() error {
+	const tryOut = "to try it out: crdt-genome run --count 3"
+	byPeers := o.hasActor && len(o.peers) > 0 && (o.hasBase || o.listen != "")
+	if !byPeers && !(o.hasActor && o.hasCount && o.hasBase) {
+		return usageError(tryOut, "serve needs --actor, --count and --base (or --actor, --listen and --peers)")
+	}
+	if o.hasCount && (o.count < 1 || o.count > maxCount) {
+		return usageError("", "--count %d: must be 1..%d", o.count, maxCount)
+	}
+	if o.hasCount && int64(o.actor) >= int64(o.count) {
+		return usageError("", "--actor %d: must be 0..%d with --count %d", o.actor, o.count-1, o.count)
+	}
+	if o.hasBase && (o.base < 0 || o.base > 65535) {
+		return usageError("", "--base %d: must be 0..65535", o.base)
+	}
+	if last := o.base + max(o.count-1, int(o.actor)); o.base > 0 && last > 65535 && len(o.peers) == 0 {
+		return usageError("", "actor %d needs port %d: base %d + %d is above 65535", last-o.base, last, o.base, last-o.base)
+	}
+	if o.base == 0 && o.count > 1 && len(o.peers) == 0 {
+		return usageError("crdt-genome run --count 3 --base 0 does this for you", "--base 0 takes any free port, which the other actors cannot know: name them with --peers")
+	}
+	return nil
+}
+
+// peerList is --peers, or what --count and --base say.
+func (o *serveOptions) peerList() ([]httpapi.Peer, error) {
+	var peers []httpapi.Peer
+	if len(o.peers) == 0 {
+		for i := range o.count {
+			if i != int(o.actor) {
+				peers = append(peers, httpapi.Peer{Actor: genome.ActorID(i), URL: fmt.Sprintf("http://127.0.0.1:%d", o.base+i)})
+			}
+		}
+		return peers, nil
+	}
+	for i, p := range o.peers {
+		actor, url := uint64(i), p
+		if n, rest, ok := strings.Cut(p, "="); ok && !strings.Contains(n, "/") {
+			var err error
+			if actor, err = strconv.ParseUint(n, 10, 32); err != nil {
+				return nil, usageError("", "--peers %s: %q is not an actor number", p, n)
+			}
+			url = rest
+		}
+		url = serverURL(url)
+		if !isURL(url) {
+			return nil, usageError("", "--peers %s: not an http URL", p)
+		}
+		peers = append(peers, httpapi.Peer{Actor: genome.ActorID(actor), URL: url})
+	}
+	return peers, nil
+}
+
+func (o *serveOptions) listenAddr() (string, error) {
+	port := 0
+	if o.base > 0 {
+		port = o.base + int(o.actor)
+	}
+	if o.listen == "" {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil
+	}
+	if _, _, err := net.SplitHostPort(o.listen); err == nil {
+		return o.listen, nil
+	}
+	if strings.ContainsAny(o.listen, "/ ") {
+		return "", usageError("", "--listen %s: want HOST:PORT or HOST", o.listen)
+	}
+	return net.JoinHostPort(strings.Trim(o.listen, "[]"), strconv.Itoa(port)), nil
+}
+
+// serve runs one actor until ctx ends or its log fails.
+func (a *app) serve(ctx context.Context, o serveOptions) error {
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE) // a closed terminal or log reader does not stop a server
+	log := a.logger()
+	cfg.Log, cfg.SetLevel = log, zerolog.SetGlobalLevel
+	cfg.Store.Progress = a.progress("replaying the log: op")
+	if o.stopOnEOF {
+		var stop context.CancelCauseFunc
+		ctx, stop = context.WithCancelCause(ctx)
+		defer stop(nil)
+		go func() { // ends with the process: a read of stdin cannot be given up
+			_, _ = io.Copy(io.Discard, a.stdin)
+			stop(errors.New("stdin closed"))
+		}()
+	}
+	node, err := httpapi.Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	a.banner(o, cfg, node)
+	if o.addrFile != "" {
+		if err := writeFileAtomic(o.addrFile, []byte(node.Addr().String()+"\n")); err != nil {
+			return errors.Join(err, node.Close(ctx))
+		}
+	}
+	select {
+	case <-ctx.Done():
+		log.Info().Uint32("actor", o.actor).Str("signal", context.Cause(ctx).Error()).Msg("stopping")
+	case <-node.Done():
+		return node.Err()
+	}
+	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	return node.Close(closeCtx)
+}
+
+// banner tells a person where everything is; a program reads the log.
+func (a *app) banner(o serveOptions, cfg httpapi.Config, node *httpapi.Node) {
+	if a.opts.quiet || a.opts.json {
+		return
+	}
+	op := node.Actor().Opening()
+	of := ""
+	if o.hasCount {
+		of = fmt.Sprintf(" of %d", o.count)
+	}
+	epoch := op.Epoch.String()
+	if !op.New {
+		epoch += " (" + op.EpochReason + ")"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "crdt-genome %s · actor %d%s · epoch %s\n", version, o.actor, of, epoch)
+	fmt.Fprintf(&b, "  api    %s/genome\n", node.URL())
+	state := "new"
+	if !op.New {
+		state = fmt.Sprintf("%s ops (%s own) · %s · replayed in %d ms",
+			thousands(op.Ops), thousands(op.Own), plural(uint64(op.Genes), "gene"), op.Took.Milliseconds())
+	}
+	fmt.Fprintf(&b, "  log    %s   %s\n", filepath.Join(op.Dir, "log.db"), state)
+	var hosts []string
+	for _, p := range cfg.Peers {
+		if p.Actor != cfg.Store.Actor {
+			hosts = append(hosts, strings.TrimPrefix(p.URL, "http://"))
+		}
+	}
+	switch {
+	case len(hosts) == 0:
+		b.WriteString("  peers  none: this actor is alone\n")
+	case len(hosts) > 8:
+		fmt.Fprintf(&b, "  peers  %s … (%d in all)\n", strings.Join(hosts[:8], "  "), len(hosts))
+	default:
+		fmt.Fprintf(&b, "  peers  %s\n", strings.Join(hosts, "  "))
+	}
+	b.WriteString("  Ctrl-C stops cleanly, twice stops now\n")
+	fmt.Fprint(a.stderr, b.String())
+}
+
+// writeFileAtomic writes a file that a reader sees whole or not at all.
+func writeFileAtomic(path string, data []byte) error {
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
