@@ -56,11 +56,6 @@ func TestPacked(t *testing.T) {
 	}
 }
 
-func TestGoldenPacked(t *testing.T) {
-	block := readGolden(t, "block-v1-history.golden")
-	golden(t, "packed-v2-history.golden", fmt.Appendf(nil, "%x\n", checkPacked(t, block)))
-}
-
 // TestPackedDamaged flips every bit and cuts at every length.
 func TestPackedDamaged(t *testing.T) {
 	block := readGolden(t, "block-v1-history.golden")

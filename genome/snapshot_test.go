@@ -84,13 +84,6 @@ func TestSnapshotDamaged(t *testing.T) {
 	}
 }
 
-func TestGoldenSnapshot(t *testing.T) {
-	r, _ := history(t)
-	data := r.g.AppendSnapshot(nil)
-	golden(t, "snapshot-v1.golden", fmt.Appendf(nil, "%x\n", data))
-	r.m.check(t, load(t, data, alice))
-}
-
 // FuzzLoadSnapshot gives the loader any bytes under a right checksum; whatever
 // it accepts must save and load again.
 func FuzzLoadSnapshot(f *testing.F) {
