@@ -1,0 +1,159 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Config says what to run. Binary, Count and Data are required.
+type Config struct {
+	Binary string   // of crdt-genome; see Build
+	Count  int      // actors 0 … Count-1
+	Data   string   // data directory of all; their logs go here too
+	Base   int      // port of actor 0, actor n has Base+n; 0: any free ports
+	Args   []string // further arguments of serve, for every actor
+
+	// Peers are addresses at which actor from shall reach actor to, where that
+	// is not to's own: a proxy that loses requests, say. nil: all direct. It is
+	// asked at each start.
+	Peers func(from, to int) (url string)
+
+	ReadyTimeout time.Duration // how long a start may take; default 60s
+}
+
+const defaultReadyTimeout = 60 * time.Second
+
+// A Fleet is a group of actors on this machine. Close it to stop them all.
+type Fleet struct {
+	cfg    Config
+	actors []*Actor
+	ports  []*port
+}
+
+// New reserves the addresses of the actors and starts none of them.
+func New(cfg Config) (*Fleet, error) {
+	cfg.ReadyTimeout = cmp.Or(cfg.ReadyTimeout, defaultReadyTimeout)
+	if cfg.Binary == "" || cfg.Data == "" || cfg.Count < 1 {
+		return nil, errors.New("fleet: binary, data directory and a count above 0 are required")
+	}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, err
+	}
+	f := &Fleet{cfg: cfg}
+	for i := range cfg.Count {
+		number := cfg.Base + i
+		if cfg.Base == 0 {
+			p, err := reserve()
+			if err != nil {
+				f.release()
+				return nil, err
+			}
+			f.ports, number = append(f.ports, p), p.number
+		}
+		f.actors = append(f.actors, f.newActor(i, number))
+	}
+	return f, nil
+}
+
+func (f *Fleet) newActor(i, port int) *Actor {
+	path := func(format string) string { return filepath.Join(f.cfg.Data, fmt.Sprintf(format, i)) }
+	return &Actor{
+		Index: i, Addr: "127.0.0.1:" + strconv.Itoa(port), Dir: path("actor-%d"),
+		LogPath: path("actor-%d.log"), addrFile: path("actor-%d.addr"), fleet: f,
+	}
+}
+
+// Actors returns all actors, by index.
+func (f *Fleet) Actors() []*Actor { return f.actors }
+
+// Actor returns actor i.
+func (f *Fleet) Actor(i int) *Actor { return f.actors[i] }
+
+// URLs returns the addresses of all actors.
+func (f *Fleet) URLs() (urls []string) {
+	for _, a := range f.actors {
+		urls = append(urls, a.URL())
+	}
+	return urls
+}
+
+// StartAll starts every actor that does not run, and waits until all are ready.
+func (f *Fleet) StartAll(ctx context.Context) error {
+	return f.each(func(a *Actor) error {
+		if a.Running() {
+			return nil
+		}
+		return a.Start(ctx)
+	})
+}
+
+// StopAll stops every actor that runs; see [Actor.Stop].
+func (f *Fleet) StopAll(ctx context.Context) error {
+	return f.each(func(a *Actor) error { return a.Stop(ctx) })
+}
+
+// each calls do for all actors at once.
+func (f *Fleet) each(do func(*Actor) error) error {
+	errs := make([]error, len(f.actors))
+	var wg sync.WaitGroup
+	for i, a := range f.actors {
+		wg.Go(func() { errs[i] = do(a) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Close kills what still runs and gives the ports back. Data and logs stay.
+func (f *Fleet) Close() error {
+	err := f.each((*Actor).Kill)
+	f.release()
+	return err
+}
+
+func (f *Fleet) release() {
+	for _, p := range f.ports {
+		p.release()
+	}
+	f.ports = nil
+}
+
+// args returns the arguments of serve for actor i.
+func (f *Fleet) args(i int) []string {
+	args := []string{"serve", "--actor", strconv.Itoa(i), "--count", strconv.Itoa(f.cfg.Count), "--data", f.cfg.Data,
+		"--addr-file", f.actors[i].addrFile, "--stop-on-eof"}
+	if f.cfg.Base > 0 && f.cfg.Peers == nil {
+		args = append(args, "--base", strconv.Itoa(f.cfg.Base))
+	} else {
+		args = append(args, "--listen", f.actors[i].Addr, "--peers", strings.Join(f.peers(i), ","))
+	}
+	return append(args, f.cfg.Args...)
+}
+
+// environment is ours without the variables that stand for flags: Args decide.
+func environment() (env []string) {
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "CRDT_GENOME_") {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+func (f *Fleet) peers(from int) (peers []string) {
+	for to, a := range f.actors {
+		url := a.URL()
+		if f.cfg.Peers != nil && to != from {
+			url = cmp.Or(f.cfg.Peers(from, to), url)
+		}
+		peers = append(peers, fmt.Sprintf("%d=%s", to, url))
+	}
+	return peers
+}
