@@ -69,8 +69,12 @@ func Open(ctx context.Context, cfg Config) (*Actor, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &osFolder{dir: Dir(cfg.Data, cfg.Actor), machine: machineID()}
-	if err := os.MkdirAll(f.dir, dirMode); err != nil {
+	return openIn(ctx, cfg, newOSFolder(Dir(cfg.Data, cfg.Actor)))
+}
+
+// openIn opens the actor whose folder is f, and takes its lock.
+func openIn(ctx context.Context, cfg Config, f *osFolder) (*Actor, error) {
+	if err := makeDirs(f.names, f.dir); err != nil {
 		return nil, spaceError(err)
 	}
 	info := LockInfo{PID: os.Getpid(), Addr: cfg.Addr, Since: cfg.Now().UTC().Truncate(time.Millisecond)}

@@ -97,8 +97,9 @@
 //
 // # Guard
 //
-// One line of JSON: the token that meta's clean repeats, the log's inode,
-// device, change time and machine (hashed), its last LSN, and a checksum. It
+// One line of JSON: the token that meta's clean repeats, the log's directory,
+// inode, device, change time and machine (hashed), its last LSN, and a
+// checksum. It
 // is written after the log was closed, and removed durably before the first
 // mint. If it is missing or does not fit, the log may be older than what was
 // minted since, and the actor goes on under a new epoch; [Opening] says why.

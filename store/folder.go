@@ -37,6 +37,11 @@ const dirPrefix = "actor-"
 type osFolder struct {
 	dir     string
 	machine string // see identity
+	names   names
+}
+
+func newOSFolder(dir string) *osFolder {
+	return &osFolder{dir: dir, machine: machineID(), names: osNames{}}
 }
 
 func (f *osFolder) path() string { return filepath.Join(f.dir, logName) }
@@ -50,22 +55,47 @@ func (f *osFolder) exists() (bool, error) {
 }
 
 // create writes the log under another name first, so that a crash on the way
-// leaves no half log.
+// leaves no half log. The folder's own name is synced once more, where we may:
+// whoever made it may have been killed before that.
 func (f *osFolder) create(first []write) error {
 	tmp := filepath.Join(f.dir, tempPrefix+logName)
 	d, err := openBolt(tmp, false)
 	if err != nil {
 		return spaceError(err)
 	}
-	defer os.Remove(tmp) // gone already unless something failed
+	f.names.made(tmp)
+	defer f.names.remove(tmp) // gone already unless something failed
 	err = d.commit(first)
 	if err = errors.Join(err, d.close()); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, f.path()); err != nil {
+	if err := f.names.rename(tmp, f.path()); err != nil {
 		return err
 	}
-	return syncDir(f.dir)
+	if err := f.names.sync(filepath.Dir(f.dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return f.names.sync(f.dir)
+}
+
+// replace puts a file with this content under name, durably. After a crash on
+// the way, the old file is there or the new one.
+func (f *osFolder) replace(name string, content []byte) error {
+	tmp, err := os.CreateTemp(f.dir, tempPrefix+name+"-*")
+	if err != nil {
+		return spaceError(err)
+	}
+	f.names.made(tmp.Name())
+	defer f.names.remove(tmp.Name()) // gone already unless something failed
+	_, err = tmp.Write(content)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err != nil {
+		return spaceError(err)
+	}
+	if err := f.names.rename(tmp.Name(), filepath.Join(f.dir, name)); err != nil {
+		return err
+	}
+	return f.names.sync(f.dir)
 }
 
 // tidy removes what a crash left half made.
@@ -76,7 +106,7 @@ func (f *osFolder) tidy() error {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), tempPrefix) {
-			if err := os.Remove(filepath.Join(f.dir, e.Name())); err != nil {
+			if err := f.names.remove(filepath.Join(f.dir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -103,7 +133,11 @@ func (f *osFolder) identity() (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	id := identity{Machine: f.machine}
+	dir, err := filepath.Abs(f.dir)
+	if err != nil {
+		return identity{}, err
+	}
+	id := identity{Dir: dir, Machine: f.machine}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		id.Inode, id.Device, id.Changed = uint64(st.Ino), uint64(st.Dev), changeTime(st)
 	}

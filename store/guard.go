@@ -29,8 +29,10 @@ const tokenLen = 16
 const guardFormat = 1
 
 // An identity tells a log from its copies: a copy has another inode, a file
-// copied over in place has another change time.
+// copied over in place has another change time, a folder that was moved has
+// another path.
 type identity struct {
+	Dir     string `json:"dir"` // of the log, absolute
 	Inode   uint64 `json:"inode"`
 	Device  uint64 `json:"device"`
 	Changed int64  `json:"changed"` // ctime in ns since 1970; 0 where the system has none
@@ -94,6 +96,8 @@ func judge(g guard, found bool, id identity, m *meta, lsn uint64, notes []string
 		return ReasonMoved, fmt.Sprintf("this log ends at op %d, not at %d as at its last clean stop", lsn, g.LSN)
 	case g.Machine != id.Machine:
 		return ReasonMoved, "it was last closed on another machine"
+	case g.Dir != id.Dir:
+		return ReasonMoved, "it was last closed in " + g.Dir
 	case g.identity != id:
 		return ReasonMoved, "it is a copy of the file that was last closed"
 	case m.epoch() == 0:
@@ -129,37 +133,15 @@ func (f *osFolder) readGuard() (guard, bool, error) {
 }
 
 func (f *osFolder) writeGuard(g guard) error {
-	tmp, err := os.CreateTemp(f.dir, tempPrefix+guardName+"-*")
-	if err != nil {
-		return spaceError(err)
-	}
-	defer os.Remove(tmp.Name()) // gone already unless something failed
-	_, err = tmp.Write(g.encode())
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err != nil {
-		return spaceError(err)
-	}
-	if err := os.Rename(tmp.Name(), filepath.Join(f.dir, guardName)); err != nil {
-		return err
-	}
-	return syncDir(f.dir)
+	return f.replace(guardName, g.encode())
 }
 
+// removeGuard syncs the folder even if there is no guard: a start that was
+// killed may have removed it without.
 func (f *osFolder) removeGuard() error {
-	err := os.Remove(filepath.Join(f.dir, guardName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	err := f.names.remove(filepath.Join(f.dir, guardName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return syncDir(f.dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return f.names.sync(f.dir)
 }

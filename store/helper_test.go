@@ -24,7 +24,7 @@ var backends = []struct {
 	name string
 	make func(t testing.TB) folder
 }{
-	{"bolt", func(t testing.TB) folder { return &osFolder{dir: t.TempDir(), machine: "m"} }},
+	{"bolt", func(t testing.TB) folder { return newOSFolder(t.TempDir()) }},
 	{"sim", func(testing.TB) folder { return newSimFolder() }},
 }
 

@@ -148,7 +148,7 @@ func (s *simFolder) openWrite() (disk, error) {
 func (s *simFolder) identity() (identity, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return identity{Inode: s.inode, Changed: s.ctime, Machine: "sim"}, nil
+	return identity{Dir: "sim", Inode: s.inode, Changed: s.ctime, Machine: "sim"}, nil
 }
 
 func (s *simFolder) readGuard() (guard, bool, error) {
