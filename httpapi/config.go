@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -79,6 +80,7 @@ const (
 type tuning struct {
 	header, body, idle, grace, twinGrace time.Duration
 	conns                                int
+	listen                               func(ctx context.Context, addr string) (net.Listener, error)
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -97,6 +99,9 @@ func (c Config) withDefaults() (Config, error) {
 	t.header, t.body = cmp.Or(t.header, headerTimeout), cmp.Or(t.body, bodyTimeout)
 	t.idle, t.grace = cmp.Or(t.idle, idleTimeout), cmp.Or(t.grace, pullGrace)
 	t.twinGrace, t.conns = cmp.Or(t.twinGrace, twinGrace), cmp.Or(t.conns, maxConns)
+	if t.listen == nil {
+		t.listen = listen
+	}
 	c.Log = c.Log.With().Uint32("actor", uint32(c.Store.Actor)).Logger()
 	c.Store.Log = c.Log
 	if c.VerifyInterval < 0 || c.PullInterval < 0 || c.JoinTimeout < 0 {

@@ -130,7 +130,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 }
 
 func newNode(ctx context.Context, cfg Config, actor *store.Actor) (*Node, error) {
-	ln, err := listen(ctx, cfg.Listen)
+	ln, err := cfg.tune.listen(ctx, cfg.Listen)
 	if err != nil {
 		return nil, err
 	}
