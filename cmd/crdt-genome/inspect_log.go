@@ -488,4 +488,3 @@ func (b bound) position(ctx context.Context, s source) (uint64, error) {
 	}
 	return last, nil
 }
-

@@ -105,7 +105,6 @@ func newRootCmd(a *app) *cobra.Command {
 	add("run", newServeCmd(a), newRunCmd(a))
 	add("look", newStatusCmd(a), newCompareCmd(a), newInspectLogCmd(a))
 	add("other", newVersionCmd(a))
-	root.AddCommand(newRoundsCmd(a))
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
 	return root

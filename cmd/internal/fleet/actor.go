@@ -142,7 +142,7 @@ func (a *Actor) exitError(p *process) *ExitError {
 }
 
 // lastWords returns the error and the hint that a run of the program ended
-// with, or its last line.
+// with, "" if it said none: it was killed, say.
 func lastWords(path string, from int64) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -161,7 +161,7 @@ func lastWords(path string, from int64) string {
 	if _, last, ok := strings.Cut("\n"+text, "\nerror: "); ok {
 		return last
 	}
-	return text[strings.LastIndexByte(text, '\n')+1:]
+	return ""
 }
 
 // current returns the last run, nil if there was none.
