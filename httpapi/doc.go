@@ -42,6 +42,7 @@
 //	PUT  /v1/mutator        [MutatorRequest]
 //	PUT  /v1/log-level      {"level":"debug"}
 //	GET  /v1/version        [VersionReply]
+//	GET  /v1/openapi.json   all of this for programs
 //	GET  /livez /readyz /healthz   ?verbose
 //	GET  /                  three lines of text
 //

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net/http"
 	"strconv"
@@ -281,4 +282,11 @@ func (n *Node) getRoot(w http.ResponseWriter, r *http.Request) error {
 		"GET /v1/cluster shows the %d peers, /v1/digest /v1/vv /v1/ops /v1/log /livez /readyz the rest\n",
 		n.cfg.Version, n.cfg.Store.Actor, n.actor.Replica(), st.Ops, len(st.Genes), st.Digest, len(n.peers))
 	return err
+}
+
+// hashOf names content in an ETag.
+func hashOf(content []byte) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(content) // never fails
+	return h.Sum64()
 }

@@ -49,29 +49,8 @@ func (n *Node) newServer(ln net.Listener) *http.Server {
 	host, _, _ := net.SplitHostPort(ln.Addr().String())
 	s := &server{n: n, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection(),
 		closed: isLoopback(host) || len(n.cfg.AllowHosts) > 0}
-	for pattern, h := range map[string]handler{ // the mux does not depend on the order
-		"GET /{$}":           n.getRoot,
-		"GET /genome":        n.getGenome,
-		"POST /genome":       n.postGenome,
-		"GET /v1/digest":     n.getDigest,
-		"GET /v1/vv":         n.getHeads,
-		"GET /v1/ops":        n.getOps,
-		"POST /v1/ops/query": n.queryOps,
-		"POST /v1/edit":      n.postEdit,
-		"GET /v1/cluster":    n.getCluster,
-		"GET /v1/log":        n.getLog,
-		"GET /v1/log/info":   n.getLogInfo,
-		"GET /v1/log/stats":  n.getLogStats,
-		"GET /v1/log/verify": n.getLogVerify,
-		"GET /v1/backup":     n.getBackup,
-		"PUT /v1/mutator":    n.putMutator,
-		"PUT /v1/log-level":  n.putLogLevel,
-		"GET /v1/version":    n.getVersion,
-		"GET /livez":         n.getLive,
-		"GET /healthz":       n.getLive,
-		"GET /readyz":        n.getReady,
-	} {
-		s.mux.HandleFunc(pattern, s.handle(pattern, h))
+	for _, r := range n.routes() {
+		s.mux.HandleFunc(r.pattern, s.handle(r.pattern, r.handle))
 	}
 	srv := &http.Server{
 		Handler:           s,
