@@ -29,6 +29,7 @@ type Peer struct {
 type Config struct {
 	Store     store.Config // Log is replaced by the field below
 	Listen    string       // "127.0.0.1:8000"; port 0: any free one
+	Listener  net.Listener // if set, taken over instead of listening on Listen
 	Advertise string       // URL that others dial; default http:// and the address listened on
 	Insecure  bool         // allow an address that is not loopback, although nothing is authenticated
 
@@ -162,6 +163,9 @@ func (e *ListenError) Error() string {
 func (e *ListenError) Unwrap() error { return e.Err }
 
 func (c *Config) checkListen() error {
+	if c.Listener != nil {
+		c.Listen = c.Listener.Addr().String()
+	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return fmt.Errorf("listen address %q: want host:port", c.Listen)

@@ -49,6 +49,7 @@ type peerState struct {
 	nextTry   time.Duration // pause that the sender chose last
 
 	complained map[string]bool // what has been logged once of this boot
+	clockOff   bool            // its last answer's clock was far from ours
 	forks      map[genome.ReplicaID]Fork
 	alarm      string // the divergence logged last
 
@@ -116,13 +117,15 @@ func (p *peer) checkReply(resp *http.Response) error {
 	}
 	if v := h.Get(headerProtocol); v != protocol {
 		p.once("protocol "+v, func() {
-			p.n.log.Warn().Uint32("peer", uint32(p.actor)).Str("protocol", v).Str("ours", protocol).Msg("peer speaks another protocol")
+			p.n.log.Warn().Uint32("peer", uint32(p.actor)).Str("protocol", v).Str("ours", protocol).
+				Str("hint", "its ops are refused, ours still go out").Msg("peer speaks another protocol")
 		})
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.replica = h.Get(headerReplica)
 	p.setBootLocked(boot)
+	p.mu.Unlock()
+	p.checkClock(h, time.Now())
 	return nil
 }
 
