@@ -26,6 +26,7 @@ type Config struct {
 	Progress    func(done, total uint64) // called while a log is replayed, in unit events
 	Addr        string                   // URL of the server, for the LOCK file; see SetAddr
 	NewEpoch    bool                     // start under a new epoch whatever the guard says
+	Committed   func(took time.Duration) // called by the writer after each commit, with how long the disk took; must be quick
 }
 
 const (

@@ -472,6 +472,6 @@ func findValue(d disk, lsn uint64) (*value, error) {
 type counts struct {
 	commits, seals        uint64
 	commitTime            time.Duration
-	ops                   [viaEnd]uint64
+	ops, deletes          [viaEnd]uint64
 	duplicates, conflicts uint64
 }

@@ -47,6 +47,9 @@ type LiveStats struct {
 	Local         uint64 `json:"local"` // unit events taken in, by Via
 	Post          uint64 `json:"post"`
 	Pull          uint64 `json:"pull"`
+	LocalDeletes  uint64 `json:"local_deletes"` // of these, deletions
+	PostDeletes   uint64 `json:"post_deletes"`
+	PullDeletes   uint64 `json:"pull_deletes"`
 	Duplicates    uint64 `json:"duplicates"`
 	Conflicts     uint64 `json:"conflicts"`     // ops and batches refused because of a fork
 	PendingOps    int    `json:"pending_ops"`   // parked now
@@ -77,6 +80,7 @@ func (a *Actor) statsSeen() (Stats, uint64) {
 	s.Live = &LiveStats{
 		Commits: a.counts.commits, CommitNanos: a.counts.commitTime.Nanoseconds(), Seals: a.counts.seals,
 		Local: a.counts.ops[ViaLocal], Post: a.counts.ops[ViaPost], Pull: a.counts.ops[ViaPull],
+		LocalDeletes: a.counts.deletes[ViaLocal], PostDeletes: a.counts.deletes[ViaPost], PullDeletes: a.counts.deletes[ViaPull],
 		Duplicates: a.counts.duplicates, Conflicts: a.counts.conflicts,
 		PendingOps: parked, PendingBytes: bytes, Fenced: fenced, KnownReplicas: len(a.x.actors),
 	}

@@ -81,7 +81,11 @@ func (a *Actor) commit(batch []*request) (err error) {
 		if err := a.disk.commit(writes); err != nil { // 3. on the disk and synced
 			return err
 		}
-		a.reveal(job, segs, time.Since(start)) // 4. readers may see it
+		took := time.Since(start)
+		a.reveal(job, segs, took) // 4. readers may see it
+		if a.cfg.Committed != nil {
+			a.cfg.Committed(took)
+		}
 	}
 	for _, event := range job.events {
 		event(&a.log)
@@ -263,6 +267,9 @@ func (a *Actor) append(op genome.Op, p prov) {
 	a.times[1] = p
 	a.x.add(op, p)
 	a.counts.ops[p.via] += uint64(op.Len())
+	if op.Kind == genome.Delete {
+		a.counts.deletes[p.via] += uint64(op.Len())
+	}
 }
 
 // An Edit is one change by index. Delete removes N genes from At on, otherwise
