@@ -55,8 +55,10 @@ type parking struct {
 type account struct{ ops, bytes int }
 
 // A span is what tells parked ops apart. The dot alone would not do: the same
-// events may come in runs cut elsewhere, and a longer one holds more.
+// events may come in runs cut elsewhere, and a longer one holds more. Each
+// peer's are its own, so that nobody keeps another's op out with a forged one.
 type span struct {
+	peer uint64
 	dot  Dot
 	last uint64
 }
@@ -104,7 +106,7 @@ func (p *parking) park(peer uint64, op Op, m Missing) error {
 		p.spans = make(map[span]bool)
 		p.peers = make(map[uint64]*account)
 	}
-	if p.spans[span{op.Dot, op.Last()}] {
+	if p.spans[span{peer, op.Dot, op.Last()}] {
 		return nil // here already; if its content differs, the chains will tell
 	}
 	w := &parkedOp{op: op, peer: peer, missing: m, arrival: p.arrived}
@@ -125,7 +127,7 @@ func (p *parking) park(peer uint64, op Op, m Missing) error {
 	acc.bytes += w.bytes()
 	p.ops++
 	p.bytes += w.bytes()
-	p.spans[span{op.Dot, op.Last()}] = true
+	p.spans[span{peer, op.Dot, op.Last()}] = true
 	p.wait(w)
 	return nil
 }
@@ -166,7 +168,7 @@ func (p *parking) ready(r ReplicaID, seq, genes uint64) *parkedOp {
 
 // leave forgets w, which ready has taken out, and frees its account.
 func (p *parking) leave(w *parkedOp) {
-	delete(p.spans, span{w.op.Dot, w.op.Last()})
+	delete(p.spans, span{w.peer, w.op.Dot, w.op.Last()})
 	p.ops--
 	p.bytes -= w.bytes()
 	acc := p.peers[w.peer]

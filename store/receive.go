@@ -109,7 +109,16 @@ func (rc *receiver) op(op genome.Op) {
 		return
 	}
 	for _, e := range res.Refused {
-		rc.refuse(e)
+		if slices.ContainsFunc(rc.parked, func(p genome.Op) bool { return p.Dot == e.Dot }) {
+			rc.refuse(e)
+			continue
+		}
+		// It was parked by another request: this one's sender has nothing to
+		// do with it, and what anybody sent ahead of time must not make true
+		// ops look like a fork.
+		a.events = append(a.events, func(log *zerolog.Logger) {
+			log.Debug().Stringer("op", e.Dot).Str("code", string(e.Code)).Err(e).Msg("parked op dropped")
+		})
 	}
 	if res.Parked {
 		rc.parked = append(rc.parked, op)
