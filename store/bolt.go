@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -31,16 +33,20 @@ const (
 // boltDisk is a log in a bbolt file. Every commit is one transaction with its
 // two syncs: data, then the meta page that makes it count.
 type boltDisk struct {
+	path string
 	db   *bolt.DB
+	fd   *os.File    // db's own
 	file os.FileInfo // the file that was opened
 	live bool        // opened for writing
+	page int64       // bytes
+	dead atomic.Bool // bbolt panicked with its locks held: it must not be called again
 }
 
 // openBolt opens the file at path, which must have passed checkLogFile if it
 // exists: bbolt panics on a damaged page, when writing even in a goroutine of
 // its own. The error is a [*LockedError] if another process has the file.
-func openBolt(path string, readOnly bool) (d *boltDisk, err error) {
-	defer catchFault(path, &err)()
+func openBolt(path string, readOnly bool) (*boltDisk, error) {
+	d := &boltDisk{path: path, live: !readOnly}
 	opts := &bolt.Options{
 		Timeout:         boltTimeout,
 		FreelistType:    bolt.FreelistMapType,
@@ -48,46 +54,70 @@ func openBolt(path string, readOnly bool) (d *boltDisk, err error) {
 		InitialMmapSize: boltMap,
 		MmapFlags:       mapFlags,
 		ReadOnly:        readOnly,
+		OpenFile: func(name string, flag int, perm os.FileMode) (f *os.File, err error) {
+			f, err = os.OpenFile(name, flag, perm)
+			if d.fd == nil { // bbolt opens the file once more for each backup
+				d.fd = f
+			}
+			return f, err
+		},
 	}
 	if readOnly {
 		opts.Timeout, opts.InitialMmapSize = readTimeout, 0
 	}
-	db, err := bolt.Open(path, fileMode, opts)
+	err := d.open(opts)
 	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, lockedError(filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	db.AllocSize = boltAllocMin
-	d = &boltDisk{db: db, live: !readOnly}
-	if d.file, err = os.Stat(path); err == nil && d.live {
-		err = db.Update(func(tx *bolt.Tx) error {
-			if tx.Bucket([]byte(bucketMeta)) != nil {
-				return errNothingToDo
-			}
-			for _, b := range buckets {
-				if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if errors.Is(err, errNothingToDo) {
-			err = nil
-		}
+	d.db.AllocSize = boltAllocMin
+	if d.file, err = d.fd.Stat(); err == nil && d.live {
+		err = d.makeBuckets()
 	}
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
 }
 
-var errNothingToDo = errors.New("nothing to do")
+// open calls bbolt. A panic of it leaves the file open and locked.
+func (d *boltDisk) open(opts *bolt.Options) (err error) {
+	defer d.catch(&err, func() {
+		if d.fd != nil {
+			_ = unlockAndClose(d.fd) // what was wrong is in err
+		}
+	})()
+	if d.db, err = bolt.Open(d.path, fileMode, opts); err == nil {
+		d.page = int64(d.db.Info().PageSize)
+	}
+	return err
+}
+
+// makeBuckets makes the buckets of a new log.
+func (d *boltDisk) makeBuckets() error {
+	have := false
+	err := d.view(func(tx *bolt.Tx) error {
+		have = tx.Bucket([]byte(bucketMeta)) != nil
+		return nil
+	})
+	if err != nil || have {
+		return err
+	}
+	return d.update(func(tx *bolt.Tx) error {
+		for _, b := range buckets {
+			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
 
 func (d *boltDisk) commit(writes []write) error {
 	d.db.AllocSize = int(min(max(d.size(), boltAllocMin), boltAllocMax))
-	err := d.db.Update(func(tx *bolt.Tx) error {
+	err := d.update(func(tx *bolt.Tx) error {
 		for _, w := range writes {
 			b := tx.Bucket([]byte(w.bucket))
 			b.FillPercent = 1 // keys only grow
@@ -104,20 +134,52 @@ func (d *boltDisk) commit(writes []write) error {
 		return nil
 	})
 	if err != nil {
-		return spaceError(fmt.Errorf("commit to %s: %w", d.db.Path(), err))
+		return spaceError(fmt.Errorf("commit to %s: %w", d.path, err))
 	}
 	return d.inPlace()
+}
+
+// update runs fn in a transaction and commits it. It does what bolt.DB.Update
+// does but for one thing: after a panic, that reads all pages of the file
+// again, in a goroutine whose panic nothing can recover, although a damaged
+// page is why we are here.
+func (d *boltDisk) update(fn func(*bolt.Tx) error) (err error) {
+	tx, err := d.begin(true)
+	if err != nil {
+		return err
+	}
+	defer d.catch(&err, func() { _ = tx.Rollback() })() // frees locks, reads nothing
+	if err := fn(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// begin begins a transaction. bbolt looks at its meta pages then, with locks
+// held that a fault would not give back: if they are not there, it is not
+// asked, and if it faults nevertheless, never again.
+func (d *boltDisk) begin(writable bool) (tx *bolt.Tx, err error) {
+	if d.dead.Load() {
+		return nil, &CorruptError{Path: d.path, Detail: "the file was cut short while in use"}
+	}
+	if st, err := d.fd.Stat(); err != nil {
+		return nil, err
+	} else if st.Size() < 2*d.page {
+		return nil, &CorruptError{Path: d.path, Detail: fmt.Sprintf("page %d is damaged (the file was cut to %d bytes while in use)", st.Size()/d.page, st.Size())}
+	}
+	defer d.catch(&err, func() { d.dead.Store(true) })()
+	return d.db.Begin(writable)
 }
 
 // inPlace checks that the file still has its name. A log that was replaced or
 // removed under a running server would take every later commit with it.
 func (d *boltDisk) inPlace() error {
-	now, err := os.Stat(d.db.Path())
+	now, err := os.Stat(d.path)
 	if err != nil {
 		return fmt.Errorf("the log was removed while in use: %w", err)
 	}
 	if !os.SameFile(d.file, now) {
-		return fmt.Errorf("%s was replaced while in use", d.db.Path())
+		return fmt.Errorf("%s was replaced while in use", d.path)
 	}
 	return nil
 }
@@ -148,28 +210,62 @@ func (d *boltDisk) ascend(name bucket, fn func(k, v []byte) error) error {
 // view runs fn in a short read transaction. Reading a file that was cut off
 // while it is mapped is a fault, which is an error here.
 func (d *boltDisk) view(fn func(*bolt.Tx) error) (err error) {
-	defer catchFault(d.db.Path(), &err)()
-	return d.db.View(fn)
+	tx, err := d.begin(false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // of reading: nothing to fail
+	defer d.catch(&err, func() {})()
+	return fn(tx)
 }
 
 func (d *boltDisk) size() int64 {
-	st, err := os.Stat(d.db.Path())
+	st, err := os.Stat(d.path)
 	if err != nil {
 		return 0
 	}
 	return st.Size()
 }
 
-func (d *boltDisk) close() error { return d.db.Close() }
+func (d *boltDisk) close() error {
+	if d.dead.Load() {
+		return unlockAndClose(d.fd) // its map stays: bbolt would wait for its own locks
+	}
+	return d.db.Close()
+}
 
-// catchFault, deferred, turns a panic out of bbolt, a memory fault included,
-// into a [*CorruptError]. It must be called before what may fault.
-func catchFault(path string, err *error) func() {
+// unlockAndClose lets go of a file that is still mapped, which alone would
+// keep its lock.
+func unlockAndClose(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}
+
+// catch, called and then deferred, turns a panic out of bbolt, a memory fault
+// included, into a [*CorruptError], and then calls after. Each goroutine that
+// reads bbolt's map needs it.
+func (d *boltDisk) catch(err *error, after func()) func() {
 	old := debug.SetPanicOnFault(true)
 	return func() {
 		debug.SetPanicOnFault(old)
 		if p := recover(); p != nil {
-			*err = &CorruptError{Path: path, Detail: fmt.Sprintf("damaged page, the file may be cut short (%v)", p)}
+			*err = &CorruptError{Path: d.path, Detail: d.panicked(p)}
+			after()
 		}
 	}
+}
+
+// panicked says what a panic out of bbolt means, and at which page it was if
+// it was a fault.
+func (d *boltDisk) panicked(p any) (detail string) {
+	defer func() {
+		if recover() != nil { // the file is not mapped any more
+			detail = fmt.Sprintf("damaged page, the file may be cut short (%v)", p)
+		}
+	}()
+	if fault, ok := p.(interface{ Addr() uintptr }); ok {
+		if base := d.db.Info().Data; fault.Addr() >= base {
+			return fmt.Sprintf("page %d is damaged (the file may be cut short)", int64(fault.Addr()-base)/d.page)
+		}
+	}
+	return fmt.Sprintf("damaged page, the file may be cut short (%v)", p)
 }
