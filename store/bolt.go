@@ -202,8 +202,18 @@ func (d *boltDisk) floor(name bucket, key []byte) (k, v []byte, err error) {
 }
 
 func (d *boltDisk) ascend(name bucket, fn func(k, v []byte) error) error {
+	return d.ascendFrom(name, nil, fn)
+}
+
+func (d *boltDisk) ascendFrom(name bucket, from []byte, fn func(k, v []byte) error) error {
 	return d.view(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(name)).ForEach(fn)
+		c := tx.Bucket([]byte(name)).Cursor()
+		for k, v := c.Seek(from); k != nil; k, v = c.Next() {
+			if err := fn(k, v); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -40,6 +40,8 @@ type disk interface {
 	// ascend calls fn with every entry of b in the order of keys. k and v are
 	// valid during the call only.
 	ascend(b bucket, fn func(k, v []byte) error) error
+	// ascendFrom does so from the first key ≥ from on.
+	ascendFrom(b bucket, from []byte, fn func(k, v []byte) error) error
 	// size is the length of the log on the disk in bytes.
 	size() int64
 	close() error

@@ -71,6 +71,9 @@ func checkDisk(t *testing.T, d disk) {
 	if err := d.ascend(bucketSeg, func(_, v []byte) error { seen += string(v); return nil }); err != nil || seen != "ab" {
 		t.Errorf("ascend = %q, %v", seen, err)
 	}
+	if err := d.ascendFrom(bucketSeg, lsnKey(11), func(k, v []byte) error { seen += string(v); return nil }); err != nil || seen != "abb" {
+		t.Errorf("ascendFrom = %q, %v", seen, err)
+	}
 	if err := d.ascend(bucketSeg, func(_, _ []byte) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("ascend with an error = %v", err)
 	}

@@ -63,7 +63,7 @@
 //	actors   index u32 BE        u32 actor, u32 epoch, u64 LSN of its first event,
 //	                             u32 CRC-32C of key and these
 //	tail     LSN u64 BE          value: one commit
-//	seg      LSN u64 BE          value: at most 4,096 ops, sealed
+//	seg      LSN u64 BE          value: a segment of at most 4,096 ops, or some, packed
 //	ckpt     LSN u64 BE          reserved for checkpoints
 //
 // A program reads a log whose min_reader is at most its own major, and refuses
@@ -71,21 +71,24 @@
 //
 // When the tail reaches 4,096 ops or 1 MiB, or would with the present batch,
 // all of it goes into segments in the same transaction; the tail's values are
-// deleted only after the segments were decoded and compared. Segments are
-// never changed.
+// deleted only after the segments were decoded and compared. Later, a number of
+// neighbouring segments may be packed into one value under the first one's key,
+// again in one transaction and after it was unpacked and compared. What a
+// segment says, and where it begins and ends, never changes.
 //
 // A value is
 //
 //	u16  magic 0x6f67
 //	u8   version = 1
-//	u8   codec = 1: the body as below
+//	u8   codec: 1 plain, 2 packed
 //	u16  flags: a reader must know those in the low byte; none is defined
-//	u16  authors in the block (65,535: or more)
+//	u16  authors in the block (65,535: or more); 0 if packed
 //	u32  unit events
 //	u32  bytes of the body, decoded
 //	u64  LSN of the first event, as in the key
 //	u32  CRC-32C of header and body without this field
-//	     body: origins, then a block of package genome with its chains
+//	     plain body: origins, then a block of package genome with its chains
+//	     packed body: see below
 //
 // and the origins, for each run of neighbouring ops that came in together:
 //
@@ -94,6 +97,15 @@
 //	         svarint milliseconds since 1970 UTC, less those of the run before
 //	         u8      bits 0-6: 0 local, 1 post, 2 pull; bit 7: the sender is known
 //	         uvarint the sender's actor     (if bit 7)
+//
+// A packed body holds one or more plain bodies, its parts:
+//
+//	uvarint  number of parts, 1 … 16
+//	each     uvarint unit events, uvarint bytes of the packed part
+//	parts    uvarint bytes of the origins
+//	         uvarint bytes of these deflated (RFC 1951); 0: as they are
+//	         the origins or what they deflate to
+//	         the block, as package genome packs it
 //
 // # Guard
 //

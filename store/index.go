@@ -2,6 +2,8 @@ package store
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"slices"
 	"sort"
 	"sync"
@@ -145,14 +147,87 @@ func newSegment(entries []entry) segment {
 	return s
 }
 
+// addSegment appends a sealed value, whose ops and heads have been checked
+// against what comes before.
+func (x *index) addSegment(v *value) error {
+	s := segment{lsn: v.lsn, events: v.events, ops: len(v.block.Ops)}
+	at := make(map[genome.ReplicaID]int, len(v.block.Heads)) // index into s.authors; looked up only
+	for _, h := range v.block.Heads {
+		at[h.Replica] = len(s.authors)
+		s.authors = append(s.authors, segmentAuthor{replica: h.Replica, last: h.Seq, chain: x.head(h.Replica).Chain})
+	}
+	lsn, met := v.lsn, 0
+	last := -1 // author of the op before
+	for i := range v.block.Ops {
+		op := &v.block.Ops[i]
+		r := op.Dot.Replica
+		if last < 0 || s.authors[last].replica != r {
+			j, ok := at[r]
+			if !ok {
+				return fmt.Errorf("no chain is given for %v", r)
+			}
+			if last = j; s.authors[j].first == 0 {
+				met++
+				s.authors[j].first = op.Dot.Seq
+				if x.head(r).Seq+1 != op.Dot.Seq {
+					return fmt.Errorf("%v does not follow what is held", op.Dot)
+				}
+				if op.Dot.Seq == 1 {
+					x.actors = append(x.actors, r)
+					x.firstBy = append(x.firstBy, lsn)
+				}
+			}
+		}
+		lsn += uint64(op.Len())
+	}
+	if met != len(s.authors) {
+		return errors.New("a chain is given for a replica without ops")
+	}
+	for _, h := range v.block.Heads {
+		x.heads[h.Replica] = h
+	}
+	slices.SortFunc(s.authors, func(a, b segmentAuthor) int { return cmp.Compare(a.replica, b.replica) })
+	x.link(s)
+	return nil
+}
+
+// addTail appends a value of the tail under key, and checks its chains.
+func (x *index) addTail(v *value, key uint64) error {
+	var err error
+	v.each(func(_ int, e entry) bool {
+		if x.head(e.op.Dot.Replica).Seq+1 != e.op.Dot.Seq {
+			err = fmt.Errorf("%v does not follow what is held", e.op.Dot)
+			return false
+		}
+		x.add(e.op, e.prov)
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for _, h := range v.block.Heads {
+		if got := x.head(h.Replica); got != h {
+			return fmt.Errorf("chain of %v at %d is %v, computed %d %v", h.Replica, h.Seq, h.Chain, got.Seq, got.Chain)
+		}
+	}
+	x.durable = len(x.recent)
+	x.keys = append(x.keys, key)
+	return nil
+}
+
+// link appends a segment.
+func (x *index) link(s segment) {
+	n := int32(len(x.segs))
+	x.segs = append(x.segs, s)
+	for _, a := range s.authors {
+		x.by[a.replica] = append(x.by[a.replica], n)
+	}
+}
+
 // seal replaces all recent entries by the segments made of them.
 func (x *index) seal(segs []segment) {
 	for _, s := range segs {
-		n := int32(len(x.segs))
-		x.segs = append(x.segs, s)
-		for _, a := range s.authors {
-			x.by[a.replica] = append(x.by[a.replica], n)
-		}
+		x.link(s)
 	}
 	x.recent, x.recentBy, x.durable, x.bytes, x.keys = nil, make(map[genome.ReplicaID][]int32), 0, 0, nil
 }
@@ -199,7 +274,7 @@ type cache struct {
 	values []*value // the one used last at the end
 }
 
-// get returns the sealed value at lsn, decoded and checked. Callers must not
+// get returns the segment at lsn, decoded and checked. Callers must not
 // change it.
 func (c *cache) get(lsn uint64) (*value, error) {
 	c.mu.Lock()
@@ -211,16 +286,12 @@ func (c *cache) get(lsn uint64) (*value, error) {
 		}
 	}
 	c.mu.Unlock()
-	k, data, err := c.disk.floor(bucketSeg, lsnKey(lsn))
-	if err != nil {
-		return nil, err
-	}
-	if at, err := keyLSN(k); err != nil || at != lsn {
-		return nil, &CorruptError{Path: c.path, LSN: lsn, Detail: "the record is gone"}
-	}
-	v, err := decodeValue(lsn, data)
+	v, err := findIn(c.disk, bucketSeg, lsn)
 	if err != nil {
 		return nil, withPath(err, c.path)
+	}
+	if v == nil || v.lsn != lsn {
+		return nil, &CorruptError{Path: c.path, LSN: lsn, Detail: "the record is gone"}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

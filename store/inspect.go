@@ -260,7 +260,7 @@ func (l *Log) verifyRecords(ctx context.Context, v *Verification) error {
 			v.Records++
 			key, err := keyLSN(k)
 			if err == nil {
-				_, err = decodeValue(key, data)
+				err = checkValue(key, data)
 			}
 			if err != nil {
 				v.problem(withPath(err, l.path))

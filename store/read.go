@@ -446,24 +446,39 @@ func scanRecords(ctx context.Context, d disk, path string, self genome.ActorID, 
 	}
 }
 
-// findValue returns the value that holds the event at lsn, or nil.
+// findValue returns the segment or the value of the tail that holds the event
+// at lsn, or nil.
 func findValue(d disk, lsn uint64) (*value, error) {
 	for _, b := range []bucket{bucketSeg, bucketTail} {
-		k, data, err := d.floor(b, lsnKey(lsn))
-		if err != nil {
-			return nil, err
+		if v, err := findIn(d, b, lsn); v != nil || err != nil {
+			return v, err
 		}
-		if k == nil {
-			continue
+	}
+	return nil, nil
+}
+
+// findIn looks in one bucket. Of a packed value only the part that is asked
+// for is decoded.
+func findIn(d disk, b bucket, lsn uint64) (*value, error) {
+	k, data, err := d.floor(b, lsnKey(lsn))
+	if err != nil || k == nil {
+		return nil, err
+	}
+	key, err := keyLSN(k)
+	if err != nil {
+		return nil, err
+	}
+	if key+valueSpan(data) <= lsn {
+		return nil, nil
+	}
+	parts, err := openValue(key, data)
+	if err != nil {
+		return nil, err
+	}
+	for i := range parts {
+		if parts[i].last() >= lsn {
+			return parts[i].decode()
 		}
-		key, err := keyLSN(k)
-		if err != nil {
-			return nil, err
-		}
-		if key+valueSpan(data) <= lsn {
-			continue
-		}
-		return decodeValue(key, data)
 	}
 	return nil, nil
 }

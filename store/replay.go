@@ -28,7 +28,7 @@ func withPath(err error, path string) error {
 	return err
 }
 
-// A replayer rebuilds genome and index from a log, one value after the other,
+// A replayer rebuilds genome and index from a log, one segment after the other,
 // and believes nothing: every value must follow the one before without a gap,
 // every op must be applicable as it stands, and every chain must come out as
 // the value says.
@@ -38,10 +38,12 @@ type replayer struct {
 	g        *genome.Genome
 	x        *index
 	progress func(done, total uint64)
-	total    uint64
 	told     uint64
 	first    prov // of the first op
 	last     prov // of the last op
+
+	at   uint64 // events up to here are in g; at first those of a checkpoint
+	upTo uint64 // the last event to replay; it ends a segment or the log
 }
 
 // replay reads the whole log of d. lookup is for later, see genome.Config. The
@@ -51,61 +53,92 @@ func replay(ctx context.Context, d disk, lookup func(genome.Dot) (genome.Op, boo
 	if err != nil {
 		return nil, err
 	}
-	r := &replayer{
-		ctx: ctx, meta: m, x: newIndex(), progress: progress, total: m.last,
-		g: genome.NewFromConfig(genome.Config{NoHistory: true, Lookup: lookup}),
-	}
-	for _, b := range []bucket{bucketSeg, bucketTail} {
-		if err := d.ascend(b, func(k, v []byte) error { return r.value(b, k, v) }); err != nil {
-			return nil, err
-		}
-	}
-	if end := r.x.end(); end != m.last {
-		return nil, &CorruptError{LSN: min(end, m.last) + 1, Detail: fmt.Sprintf("the records end at op %d, but %d were stored", end, m.last)}
-	}
-	if err := r.checkActors(d); err != nil {
-		return nil, err
-	}
-	if r.progress != nil {
-		r.progress(r.x.end(), r.total)
-	}
-	return r, nil
+	r := newReplayer(ctx, m, lookup)
+	r.progress = progress
+	return r, r.run(d)
 }
 
-// value applies one value.
-func (r *replayer) value(b bucket, k, data []byte) (err error) {
-	if err := r.ctx.Err(); err != nil {
+func newReplayer(ctx context.Context, m *meta, lookup func(genome.Dot) (genome.Op, bool)) *replayer {
+	return &replayer{
+		ctx: ctx, meta: m, x: newIndex(), upTo: m.last,
+		g: genome.NewFromConfig(genome.Config{NoHistory: true, Lookup: lookup}),
+	}
+}
+
+// run replays what is not in r yet.
+func (r *replayer) run(d disk) error {
+	if err := r.values(d); err != nil {
 		return err
 	}
-	key, err := keyLSN(k)
-	if err != nil {
+	if end := r.x.end(); end != r.upTo {
+		return &CorruptError{LSN: min(end, r.upTo) + 1, Detail: fmt.Sprintf("the records end at op %d, but %d were stored", end, r.upTo)}
+	}
+	if r.at > r.upTo {
+		return &CorruptError{LSN: r.upTo + 1, Detail: fmt.Sprintf("a checkpoint is from op %d, beyond the end of the log", r.at)}
+	}
+	if err := r.checkHeads(); err != nil {
 		return err
 	}
-	if next := r.x.end() + 1; key != next {
-		return &CorruptError{LSN: next, Detail: fmt.Sprintf("it is missing: after op %d comes op %d", next-1, key)}
-	}
-	v, err := decodeValue(key, append([]byte{}, data...)) // the ops outlive the transaction
-	if err != nil {
+	if err := r.checkActors(d); err != nil {
 		return err
 	}
-	if err := r.apply(v); err != nil {
-		return err
-	}
-	if b == bucketSeg {
-		r.x.seal([]segment{newSegment(r.x.recent)})
-	} else {
-		r.x.durable = len(r.x.recent)
-		r.x.keys = append(r.x.keys, key)
-	}
-	if end := r.x.end(); r.progress != nil && end-r.told >= progressEvery {
-		r.told = end
-		r.progress(end, r.total)
+	if r.progress != nil {
+		r.progress(r.x.end(), r.meta.last)
 	}
 	return nil
 }
 
-// apply applies the ops of v. Whatever the genome may do with ops that no
-// genome made, it ends in an error here.
+// values replays the records from the end of the index on. While one segment
+// is applied, the next ones are decoded on other cores.
+func (r *replayer) values(d disk) error {
+	ahead := startDecoding(d, r.x.end()+1, r.upTo)
+	defer ahead.stop()
+	for s := range ahead.slots {
+		<-s.done
+		if s.err != nil {
+			return s.err
+		}
+		if err := r.value(s); err != nil {
+			return err
+		}
+	}
+	return ahead.err
+}
+
+// value applies one decoded segment, or value of the tail.
+func (r *replayer) value(s *slot) error {
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	v := s.value
+	if next := r.x.end() + 1; v.lsn != next {
+		return &CorruptError{LSN: next, Detail: fmt.Sprintf("it is missing: after op %d comes op %d", next-1, v.lsn)}
+	}
+	if r.x.end() == 0 {
+		r.first = v.provs[0].prov
+	}
+	r.last = v.provs[len(v.provs)-1].prov
+	if err := r.apply(v); err != nil {
+		return err
+	}
+	var err error
+	if s.bucket == bucketSeg {
+		err = r.x.addSegment(v)
+	} else {
+		err = r.x.addTail(v, s.key)
+	}
+	if err != nil {
+		return &CorruptError{LSN: v.lsn, Detail: err.Error()}
+	}
+	if end := r.x.end(); r.progress != nil && end-r.told >= progressEvery {
+		r.told = end
+		r.progress(end, r.meta.last)
+	}
+	return nil
+}
+
+// apply applies the ops of v that are not in the genome yet. Whatever the
+// genome may do with ops that no genome made, it ends in an error here.
 func (r *replayer) apply(v *value) (err error) {
 	lsn := v.lsn
 	defer func() {
@@ -113,29 +146,44 @@ func (r *replayer) apply(v *value) (err error) {
 			err = &CorruptError{LSN: lsn, Detail: fmt.Sprintf("applying it panics: %v", p)}
 		}
 	}()
-	v.each(func(_ int, e entry) bool {
-		lsn = e.lsn
-		var res genome.Result
-		if res, err = r.g.Apply(e.op); err == nil && (len(res.Applied) != 1 || res.Applied[0].Len() != e.op.Len()) {
-			err = errors.New("it does not follow from what comes before")
+	if v.last() <= r.at {
+		return nil
+	}
+	for i := range v.block.Ops {
+		op := &v.block.Ops[i]
+		if lsn > r.at {
+			if err := applyNext(r.g, op); err != nil {
+				return &CorruptError{LSN: lsn, Detail: err.Error()}
+			}
+			r.at = lsn + uint64(op.Len()) - 1
 		}
-		if err != nil {
-			err = &CorruptError{LSN: lsn, Detail: err.Error()}
-			return false
-		}
-		if r.x.end() == 0 {
-			r.first = e.prov
-		}
-		r.x.add(e.op, e.prov)
-		r.last = e.prov
-		return true
-	})
-	if err != nil {
-		return err
+		lsn += uint64(op.Len())
+	}
+	if v.last() != r.at {
+		return &CorruptError{LSN: v.lsn, Detail: fmt.Sprintf("an op crosses the checkpoint's position %d", r.at)}
 	}
 	for _, h := range v.block.Heads {
 		if got := r.g.Head(h.Replica); got != h {
 			return &CorruptError{LSN: v.lsn, Detail: fmt.Sprintf("chain of %v at %d is %v, computed %d %v", h.Replica, h.Seq, h.Chain, got.Seq, got.Chain)}
+		}
+	}
+	return nil
+}
+
+// applyNext applies an op that must be applicable as it stands.
+func applyNext(g *genome.Genome, op *genome.Op) error {
+	res, err := g.Apply(*op)
+	if err == nil && (len(res.Applied) != 1 || res.Applied[0].Len() != op.Len()) {
+		err = errors.New("it does not follow from what comes before")
+	}
+	return err
+}
+
+// checkHeads compares the two counts of what was replayed.
+func (r *replayer) checkHeads() error {
+	for _, h := range r.g.Heads() {
+		if got := r.x.head(h.Replica); got != h {
+			return &CorruptError{LSN: r.at, Detail: fmt.Sprintf("the records show %v up to %d %v, the genome has %d %v", h.Replica, got.Seq, got.Chain, h.Seq, h.Chain)}
 		}
 	}
 	return nil

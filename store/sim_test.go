@@ -219,11 +219,16 @@ func (d *simDisk) floor(b bucket, key []byte) (k, v []byte, err error) {
 	return []byte(best), bytes.Clone(d.s.log.now[b][best]), nil
 }
 
-func (d *simDisk) ascend(b bucket, fn func(k, v []byte) error) error {
+func (d *simDisk) ascend(b bucket, fn func(k, v []byte) error) error { return d.ascendFrom(b, nil, fn) }
+
+func (d *simDisk) ascendFrom(b bucket, from []byte, fn func(k, v []byte) error) error {
 	d.s.mu.Lock()
 	all := d.s.log.now[b]
 	d.s.mu.Unlock()
 	for _, k := range slices.Sorted(maps.Keys(all)) {
+		if k < string(from) {
+			continue
+		}
 		if err := fn([]byte(k), bytes.Clone(all[k])); err != nil {
 			return err
 		}

@@ -34,6 +34,7 @@ const (
 	valueVersion   = 1
 	valueHeaderLen = 28
 	codecBlock     = 1 // provenance and one genome block, uncompressed
+	codecPacked    = 2 // several such bodies, compressed; only in sealed values
 
 	// flagsCritical are those that a reader must understand; the others may
 	// be ignored by it.
@@ -137,15 +138,19 @@ func appendValue(dst []byte, entries []entry) ([]byte, error) {
 	if err != nil {
 		return dst[:start], err
 	}
-	h := dst[start:]
-	binary.LittleEndian.PutUint16(h[0:], valueMagic)
-	h[2], h[3] = valueVersion, codecBlock
-	binary.LittleEndian.PutUint16(h[6:], uint16(min(len(b.Heads), math.MaxUint16)))
-	binary.LittleEndian.PutUint32(h[8:], uint32(events))
-	binary.LittleEndian.PutUint32(h[12:], uint32(len(h)-valueHeaderLen))
-	binary.LittleEndian.PutUint64(h[16:], entries[0].lsn)
-	binary.LittleEndian.PutUint32(h[24:], valueSum(h))
+	putHeader(dst[start:], codecBlock, len(b.Heads), events, entries[0].lsn)
 	return dst, nil
+}
+
+// putHeader completes the value v, whose body is there.
+func putHeader(v []byte, codec byte, authors int, events, lsn uint64) {
+	binary.LittleEndian.PutUint16(v[0:], valueMagic)
+	v[2], v[3] = valueVersion, codec
+	binary.LittleEndian.PutUint16(v[6:], uint16(min(authors, math.MaxUint16)))
+	binary.LittleEndian.PutUint32(v[8:], uint32(events))
+	binary.LittleEndian.PutUint32(v[12:], uint32(len(v)-valueHeaderLen))
+	binary.LittleEndian.PutUint64(v[16:], lsn)
+	binary.LittleEndian.PutUint32(v[24:], valueSum(v))
 }
 
 // valueSum is the checksum of a value: of all but the checksum itself.
@@ -187,45 +192,100 @@ func valueSpan(v []byte) uint64 {
 	return uint64(binary.LittleEndian.Uint32(v[8:]))
 }
 
-// decodeValue decodes and checks the value under key. It keeps data. The error
-// is a [*CorruptError] or a [*FormatError], without Path.
-func decodeValue(key uint64, data []byte) (*value, error) {
-	bad := func(format string, args ...any) (*value, error) {
-		return nil, &CorruptError{LSN: key, Detail: fmt.Sprintf(format, args...)}
-	}
+// A part is what a value holds, or one of several where it is packed: the ops
+// of one segment. It is not decoded yet.
+type part struct {
+	lsn, events uint64
+	packed      bool
+	data        []byte // body of a plain value, or the packed part
+	authors     int    // of a plain value, as its header says; else -1
+	crc         uint32 // of the whole value
+}
+
+func (p *part) last() uint64 { return p.lsn + p.events - 1 }
+
+func (p *part) bad(format string, args ...any) error {
+	return &CorruptError{LSN: p.lsn, Detail: fmt.Sprintf(format, args...)}
+}
+
+// openValue checks the value under key from outside, checksum included, and
+// returns its parts, which share data. The error is a [*CorruptError] or a
+// [*FormatError], without Path.
+func openValue(key uint64, data []byte) ([]part, error) {
+	p := part{lsn: key, events: valueSpan(data)}
 	if len(data) < valueHeaderLen {
-		return bad("%d bytes are shorter than a header", len(data))
+		return nil, p.bad("%d bytes are shorter than a header", len(data))
 	}
 	sum, got := binary.LittleEndian.Uint32(data[24:]), valueSum(data)
 	switch {
 	case binary.LittleEndian.Uint16(data) != valueMagic:
-		return bad("it does not begin as a record does")
+		return nil, p.bad("it does not begin as a record does")
 	case sum != got:
-		return bad("checksum %08x, computed %08x", sum, got)
+		return nil, p.bad("checksum %08x, computed %08x", sum, got)
 	case data[2] > valueVersion:
 		return nil, &FormatError{Part: "record version", Format: int(data[2]), Program: valueVersion}
 	case data[2] == 0 || data[3] == 0:
-		return bad("version %d, codec %d", data[2], data[3])
-	case data[3] > codecBlock:
-		return nil, &FormatError{Part: "record codec", Format: int(data[3]), Program: codecBlock}
+		return nil, p.bad("version %d, codec %d", data[2], data[3])
+	case data[3] > codecPacked:
+		return nil, &FormatError{Part: "record codec", Format: int(data[3]), Program: codecPacked}
 	}
 	flags := binary.LittleEndian.Uint16(data[4:])
 	if flags&flagsCritical != 0 {
 		return nil, &FormatError{Part: "record flags", Format: int(flags), Program: 0}
 	}
-	v := &value{lsn: key, events: valueSpan(data), size: len(data), crc: sum}
 	if lsn := binary.LittleEndian.Uint64(data[16:]); lsn != key || key == 0 {
-		return bad("it says that it is op %d", lsn)
+		return nil, p.bad("it says that it is op %d", lsn)
 	}
-	body := data[valueHeaderLen:]
-	if n := binary.LittleEndian.Uint32(data[12:]); uint64(n) != uint64(len(body)) {
-		return bad("a body of %d bytes should have %d", len(body), n)
+	p.data, p.crc = data[valueHeaderLen:], sum
+	if n := binary.LittleEndian.Uint32(data[12:]); uint64(n) != uint64(len(p.data)) {
+		return nil, p.bad("a body of %d bytes should have %d", len(p.data), n)
+	}
+	p.authors = int(binary.LittleEndian.Uint16(data[6:]))
+	if data[3] == codecPacked {
+		return p.split()
+	}
+	return []part{p}, nil
+}
+
+// decodeValue decodes a plain value: one that openValue finds a single part in.
+func decodeValue(key uint64, data []byte) (*value, error) {
+	parts, err := openValue(key, data)
+	if err != nil {
+		return nil, err
+	}
+	if len(parts) != 1 {
+		return nil, parts[0].bad("it has %d parts", len(parts))
+	}
+	return parts[0].decode()
+}
+
+// checkValue decodes all of a value.
+func checkValue(key uint64, data []byte) error {
+	parts, err := openValue(key, data)
+	for i := 0; err == nil && i < len(parts); i++ {
+		_, err = parts[i].decode()
+	}
+	return err
+}
+
+// decode decodes and checks the part. The value keeps the part's data.
+func (p *part) decode() (*value, error) {
+	body := p.data
+	if p.packed {
+		var err error
+		if body, err = unpackBody(p.data); err != nil {
+			return nil, p.bad("%v", err)
+		}
+	}
+	v := &value{lsn: p.lsn, events: p.events, size: len(p.data), crc: p.crc}
+	if !p.packed {
+		v.size += valueHeaderLen
 	}
 	if err := v.decodeBody(body); err != nil {
-		return bad("%v", err)
+		return nil, p.bad("%v", err)
 	}
-	if n := int(binary.LittleEndian.Uint16(data[6:])); n != min(len(v.block.Heads), math.MaxUint16) {
-		return bad("%d authors, not %d", len(v.block.Heads), n)
+	if p.authors >= 0 && p.authors != min(len(v.block.Heads), math.MaxUint16) {
+		return nil, p.bad("%d authors, not %d", len(v.block.Heads), p.authors)
 	}
 	return v, nil
 }
