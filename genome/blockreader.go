@@ -71,6 +71,9 @@ func (r *BlockReader) Err() error {
 // Close checks, after the last op, that nothing is left over, and returns the
 // heads that the block carries. The error is an [*OpError].
 func (r *BlockReader) Close() ([]Head, error) {
+	if r.err == nil && r.chains && r.named == 0 {
+		r.fail(CodeBadEncoding, "chains without authors")
+	}
 	if r.err == nil && (r.left != 0 || len(r.data) != 0 || len(r.text) != 0 || r.named != len(r.table)) {
 		r.fail(CodeBadEncoding, "bytes left over")
 	}

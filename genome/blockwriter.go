@@ -22,11 +22,11 @@ func (w *BlockWriter) Reset() {
 	clear(w.index)
 }
 
-// Len returns the number of ops in w.
+// Len returns the number of ops in w. O(1).
 func (w *BlockWriter) Len() int { return w.count }
 
-// Size returns the length of the block that Append would append, within a
-// few bytes, with chains.
+// Size returns the length of the block that Append would append, with chains,
+// or a little more, never less. O(1).
 func (w *BlockWriter) Size() int {
 	const perReplica, rest = 5 + 4 + 6 + 6 + 8, 2 + 3 + 3 + 4 + 4
 	return rest + perReplica*len(w.table) + len(w.records) + len(w.text)

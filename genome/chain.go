@@ -38,7 +38,7 @@ func (c Chain) add(word uint64) Chain {
 }
 
 // Extend returns the chain after the events of op, whose Gene must be known
-// (not [NoGene]). O(events).
+// (not [NoGene]) and which must pass [Op.Check]. O(events).
 func (c Chain) Extend(op Op) Chain { return c.extend(&op) }
 
 func (c Chain) extend(op *Op) Chain {
@@ -73,12 +73,14 @@ func (op *Op) chained() bool {
 	return op.Side == Right && op.Gene > 0 && op.Ref.Gene == op.Gene-1 && op.Ref.Replica == op.Dot.Replica
 }
 
+// String returns c as 16 hex digits.
 func (c Chain) String() string { return fmt.Sprintf("%016x", uint64(c)) }
 
-// MarshalText returns 16 hex digits.
+// MarshalText returns 16 hex digits. It never fails.
 func (c Chain) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// UnmarshalText parses 16 hex digits.
+// UnmarshalText parses 16 hex digits. The error is an [*OpError] with
+// [CodeBadEncoding].
 func (c *Chain) UnmarshalText(text []byte) error {
 	n, err := parseHex64(text)
 	*c = Chain(n)

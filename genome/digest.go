@@ -12,12 +12,14 @@ import (
 // damage. The text form is 16 hex digits.
 type Digest uint64
 
+// String returns d as 16 hex digits.
 func (d Digest) String() string { return fmt.Sprintf("%016x", uint64(d)) }
 
-// MarshalText returns 16 hex digits.
+// MarshalText returns 16 hex digits. It never fails.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText parses 16 hex digits.
+// UnmarshalText parses 16 hex digits. The error is an [*OpError] with
+// [CodeBadEncoding].
 func (d *Digest) UnmarshalText(text []byte) error {
 	n, err := parseHex64(text)
 	*d = Digest(n)

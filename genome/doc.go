@@ -32,12 +32,42 @@
 // its replica. The sequence of a replica's events is immutable; an [Op] is a
 // run of them, and may be cut or joined by whoever stores or sends it.
 //
+// # What comes from outside
+//
+// An op from elsewhere is checked twice: [Op.Check] needs no genome and is done
+// by every decoder, [Genome.ApplyFrom] checks what depends on the state. Each
+// refusal is an [*OpError] with a [Code]. Every number that a sender controls has
+// a bound: [MaxRun], [MaxSeq], [MaxSeqAhead], [MaxBatchOps], [MaxReplicas],
+// [MaxGenes], [MaxParkedOps], [MaxParkedBytes], [MaxParkedPeers]. What is full
+// refuses the newest. An op names at most one gene and ids have a fixed size, so
+// there is no list of dependencies to bound.
+//
+// Decoding allocates at most 4 bytes for each byte of input and a fixed sum for
+// each op that the caller allows (maxOps): 80 bytes for an op and at most 250
+// for the replicas it names. Only DecodeJSON allocates more over its run, 40
+// bytes for each byte of input, most of it garbage at once.
+//
+// # Layers above
+//
+// One goroutine owns a Genome. It makes an op durable before anybody else can
+// see it, and acknowledges an op from elsewhere when what [Result.Applied] says
+// is durable. A log holds the ops in the order of application and is read back
+// with [Genome.Apply], or faster. Two replicas compare [Version], then [Head] by
+// head, then [Digest]: unequal versions are repaired with [Genome.Since], equal
+// seqs with unequal chains are a fork, equal versions with unequal digests are
+// damage.
+//
 // # JSON
 //
 // For people; see [Op.MarshalJSON] and [DecodeJSON]. The envelope is that of
 // the original Rust program, the ids are not: its ids are rational paths that
 // say where but not between which genes, so its ops are refused with
-// [CodeForeignOp].
+// [CodeForeignOp]. There is no version in it: the names of the fields never change
+// their meaning, and a field that a reader does not know is an error, never
+// skipped.
+//
+//	{"Insert":{"id":"0@5f3c1a2b.17","gene":12,"parent":"1@00c0ffee#4","side":"R","genes":"c0ffee"}}
+//	{"Delete":{"id":"0@5f3c1a2b.20","target":"1@00c0ffee#4","count":2,"reverse":true}}
 //
 // # Binary block, version 1
 //
@@ -75,6 +105,10 @@
 // first record the author is table index 0 and the cursor its gene 0. The gene
 // named is the parent, or the gene that the first event deletes.
 //
+// There is one encoding of a block, and only that is decoded: no integer, index
+// or length in a longer form, no line of the table that no record names, no table
+// in another order, nothing left over.
+//
 // A block of one typed gene takes some 30 bytes, a typed gene within a larger
 // block about 2, a gene at a random place about 5.
 //
@@ -82,7 +116,8 @@
 //
 // A block with its records sorted into columns of like bytes, each deflated
 // (RFC 1951): the form for history at rest; see [AppendPacked] and
-// [AppendUnpacked].
+// [AppendUnpacked]. The deflated bytes may differ from one version of the
+// compressor to the next; the block that comes out does not.
 //
 //	u8       version = 2
 //	uvarint  H
@@ -95,7 +130,8 @@
 //
 // # Snapshot, version 1
 //
-// A whole state; see [Genome.AppendSnapshot] and [LoadSnapshot].
+// A whole state; see [Genome.AppendSnapshot] and [LoadSnapshot]. Spans are as
+// long as they can be, and what can be left out is: a state has one encoding.
 //
 //	u8       version = 1
 //	u8       flags = 0

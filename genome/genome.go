@@ -32,20 +32,21 @@ var (
 // the process is the caller's to store: the ops that [Genome.Insert] and
 // [Genome.Delete] return and those in [Result.Applied], in that order.
 type Genome struct {
-	self    ReplicaID
-	list    *list.List
-	reps    []Head               // how far each is applied, by the list's local number; 0 is the root's
-	numbers map[ReplicaID]uint32 // local numbers; looked up only, never ranged over
-	sorted  []uint32             // local numbers of replicas with events, by ReplicaID
-	author  uint32               // the number that find returned last for an author,
-	named   uint32               // and for the replica of a gene that an op names
-	ops     uint64               // unit events applied
-	dead    int
-	parking parking
-	applied []Op                   // Result.Applied of the last call
-	text    []byte                 // where the genes of local inserts are kept: the rest of a chunk
-	history *history               // nil if the caller keeps it
-	lookup  func(d Dot) (Op, bool) // the op that holds d, in whatever history there is; may be nil
+	self     ReplicaID
+	list     *list.List
+	maxGenes uint64
+	reps     []Head               // how far each is applied, by the list's local number; 0 is the root's
+	numbers  map[ReplicaID]uint32 // local numbers; looked up only, never ranged over
+	sorted   []uint32             // local numbers of replicas with events, by ReplicaID
+	author   uint32               // the number that find returned last for an author,
+	named    uint32               // and for the replica of a gene that an op names
+	ops      uint64               // unit events applied
+	dead     int
+	parking  parking
+	applied  []Op                   // Result.Applied of the last call
+	text     []byte                 // where the genes of local inserts are kept: the rest of a chunk
+	history  *history               // nil if the caller keeps it
+	lookup   func(d Dot) (Op, bool) // the op that holds d, in whatever history there is; may be nil
 }
 
 // A Config says how a Genome is made. The zero Config is a read-only genome
@@ -61,10 +62,17 @@ type Config struct {
 	// NoHistory) every op under a known dot passes for a repetition. Ignored
 	// unless NoHistory is set.
 	Lookup func(Dot) (Op, bool)
+	// MaxGenes is the most genes, deleted ones included, that the genome may
+	// hold: inserts beyond it are refused with [ErrFull] or [CodeGenomeFull],
+	// larger snapshots with [CodeBadEncoding]. 0, and anything above, means
+	// [MaxGenes]. A replica with a lower limit than others cannot follow them
+	// beyond it.
+	MaxGenes uint64
 }
 
 // New returns an empty genome that edits as self and keeps its history in
-// memory. It panics if self is not valid.
+// memory. It panics if self is not valid, which is a mistake of the caller: an
+// epoch is minted, not received.
 func New(self ReplicaID) *Genome {
 	if !self.Valid() {
 		panic(fmt.Sprintf("genome: New(%v): epoch 0 is reserved", self))
@@ -72,13 +80,17 @@ func New(self ReplicaID) *Genome {
 	return NewFromConfig(Config{Self: self})
 }
 
-// NewFromConfig returns an empty genome.
+// NewFromConfig returns an empty genome. O(1).
 func NewFromConfig(cfg Config) *Genome {
 	g := &Genome{
-		self:    cfg.Self,
-		list:    list.New(),
-		reps:    make([]Head, 1),
-		numbers: make(map[ReplicaID]uint32),
+		self:     cfg.Self,
+		list:     list.New(),
+		maxGenes: cfg.MaxGenes,
+		reps:     make([]Head, 1),
+		numbers:  make(map[ReplicaID]uint32),
+	}
+	if g.maxGenes == 0 || g.maxGenes > MaxGenes {
+		g.maxGenes = MaxGenes
 	}
 	if cfg.NoHistory {
 		g.lookup = cfg.Lookup
@@ -89,13 +101,13 @@ func NewFromConfig(cfg Config) *Genome {
 	return g
 }
 
-// Self returns the replica that local edits are issued as, 0 for none.
+// Self returns the replica that local edits are issued as, 0 for none. O(1).
 func (g *Genome) Self() ReplicaID { return g.self }
 
 // SetSelf makes later edits come from r: a new epoch, or, after the history of
 // r was replayed, r itself. The caller vouches that r has issued no event
 // beyond those applied here, or ids would be issued twice; see G1. It fails if
-// r is not valid.
+// r is not valid, and then changes nothing. O(1).
 func (g *Genome) SetSelf(r ReplicaID) error {
 	if !r.Valid() {
 		return fmt.Errorf("replica %v: epoch 0 is reserved", r)
@@ -116,7 +128,7 @@ func (g *Genome) Insert(index int, genes []byte) (Op, error) {
 		return Op{}, fmt.Errorf("insert at %d of %d: %w", index, g.Len(), ErrIndex)
 	case len(genes) == 0 || len(genes) > MaxRun:
 		return Op{}, ErrRun
-	case !g.list.Room(len(genes)):
+	case !g.room(len(genes)):
 		return Op{}, ErrFull
 	}
 	rep := g.own()
@@ -130,6 +142,11 @@ func (g *Genome) Insert(index int, genes []byte) (Op, error) {
 	op.Ref, op.Side = g.geneID(parent), Side(side)
 	g.advance(rep, &op)
 	return op, nil
+}
+
+// room reports whether n more genes may be inserted.
+func (g *Genome) room(n int) bool {
+	return uint64(g.list.Len()+g.dead+n) <= g.maxGenes && g.list.Room(n)
 }
 
 // keepChunk is how much is allocated at once for the genes of local inserts.
@@ -371,7 +388,7 @@ func (g *Genome) integrate(op *Op, rep, ref uint32, res *Result) error {
 		return err
 	}
 	op.Gene = known
-	if op.Kind == Insert && !g.list.Room(len(op.Genes)) {
+	if op.Kind == Insert && !g.room(len(op.Genes)) {
 		return op.refuse(CodeGenomeFull, ErrFull.Error())
 	}
 	if rep == 0 {
@@ -445,7 +462,7 @@ func (g *Genome) CheckHeads(b Block) []*OpError {
 	}
 	for _, op := range b.Ops {
 		h := rolled[op.Dot.Replica]
-		if op.Last() <= h.Seq || op.Dot.Seq > h.Seq+1 || op.Gene == NoGene {
+		if op.Check() != nil || op.Gene == NoGene || op.Last() <= h.Seq || op.Dot.Seq > h.Seq+1 {
 			continue
 		}
 		if op.Dot.Seq <= h.Seq {
@@ -554,7 +571,9 @@ func (g *Genome) Genes(r ReplicaID) uint64 {
 // ever because an op that is still under way may name them. O(1).
 func (g *Genome) Tombstones() int { return g.dead }
 
-// Parked returns how many ops, and about how many bytes, wait for others.
+// Parked returns how many ops, and about how many bytes, wait for others. They
+// are no part of the state: neither version, digest nor snapshot shows them, and
+// a caller that drops the Genome loses nothing that was acknowledged. O(1).
 func (g *Genome) Parked() (ops, bytes int) { return g.parking.ops, g.parking.bytes }
 
 // IndexOf returns how many genes stand before id, whether id itself is in the

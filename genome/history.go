@@ -31,6 +31,13 @@ func (h *history) append(op Op) {
 	h.ops = append(h.ops, op)
 }
 
+// clipped returns op such that appending to its genes cannot write into the
+// history's array, which a later join may grow in place.
+func (op Op) clipped() Op {
+	op.Genes = slices.Clip(op.Genes)
+	return op
+}
+
 // find returns the place in h.by[r] of the op that holds r's event seq, or of
 // the first after it.
 func (h *history) find(r ReplicaID, seq uint64) int {
@@ -45,7 +52,7 @@ func (h *history) lookup(d Dot) (Op, bool) {
 	if d.Seq == 0 || i == len(places) {
 		return Op{}, false
 	}
-	return h.ops[places[i]], true
+	return h.ops[places[i]].clipped(), true
 }
 
 // since yields what lacks names, one op at a time, in causal order. Known
@@ -65,7 +72,7 @@ func (h *history) since(v Version, lacks []Range) iter.Seq[Op] {
 			if known >= op.Dot.Seq {
 				op = op.TrimHead(int(known - op.Dot.Seq + 1))
 			}
-			if !yield(op) {
+			if !yield(op.clipped()) {
 				return
 			}
 		}

@@ -20,6 +20,7 @@ type ActorID uint32
 // Epoch 0 is reserved and never minted. Its text form is 8 hex digits.
 type Epoch uint32
 
+// String returns e as 8 lower-case hex digits.
 func (e Epoch) String() string { return fmt.Sprintf("%08x", uint32(e)) }
 
 // A ReplicaID is an actor in one of its epochs: actor<<32 | epoch. It is what
@@ -41,6 +42,7 @@ func (r ReplicaID) Epoch() Epoch { return Epoch(r) }
 // Valid reports whether r can issue ops: its epoch is not the reserved 0.
 func (r ReplicaID) Valid() bool { return r.Epoch() != 0 }
 
+// String returns the text form of r.
 func (r ReplicaID) String() string { return string(r.appendText(nil)) }
 
 func (r ReplicaID) appendText(dst []byte) []byte {
@@ -49,7 +51,7 @@ func (r ReplicaID) appendText(dst []byte) []byte {
 	return fmt.Appendf(dst, "%08x", uint32(r.Epoch()))
 }
 
-// MarshalText returns the text form of r.
+// MarshalText returns the text form of r. It never fails.
 func (r ReplicaID) MarshalText() ([]byte, error) { return r.appendText(nil), nil }
 
 // UnmarshalText parses the text form; see [ParseReplicaID].
@@ -109,13 +111,14 @@ type Dot struct {
 	Seq     uint64
 }
 
+// String returns the text form of d.
 func (d Dot) String() string { return string(d.appendText(nil)) }
 
 func (d Dot) appendText(dst []byte) []byte {
 	return strconv.AppendUint(append(d.Replica.appendText(dst), '.'), d.Seq, 10)
 }
 
-// MarshalText returns the text form of d.
+// MarshalText returns the text form of d. It never fails.
 func (d Dot) MarshalText() ([]byte, error) { return d.appendText(nil), nil }
 
 // UnmarshalText parses the text form; see [ParseDot].
@@ -149,6 +152,7 @@ var Root = GeneID{}
 // IsRoot reports whether g is [Root].
 func (g GeneID) IsRoot() bool { return g == Root }
 
+// String returns the text form of g, "root" for [Root].
 func (g GeneID) String() string {
 	if g.IsRoot() {
 		return "root"
@@ -160,7 +164,8 @@ func (g GeneID) appendText(dst []byte) []byte {
 	return strconv.AppendUint(append(g.Replica.appendText(dst), '#'), g.Gene, 10)
 }
 
-// MarshalText returns the text form of g; for [Root] it is empty.
+// MarshalText returns the text form of g; for [Root] it is empty. It never
+// fails.
 func (g GeneID) MarshalText() ([]byte, error) {
 	if g.IsRoot() {
 		return nil, nil

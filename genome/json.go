@@ -45,7 +45,8 @@ func (op Op) MarshalJSON() ([]byte, error) {
 	return append(b, '"', '}', '}'), nil
 }
 
-// UnmarshalJSON parses one op as [DecodeJSON] does.
+// UnmarshalJSON parses one op as [DecodeJSON] does. The error is an [*OpError],
+// and then op is unchanged.
 func (op *Op) UnmarshalJSON(data []byte) error {
 	ops, err := DecodeJSON(data, 1)
 	if err == nil && len(ops) != 1 {
@@ -66,7 +67,8 @@ func (op *Op) UnmarshalJSON(data []byte) error {
 // refused, and every op passes [Op.Check]. More than maxOps ops are refused
 // with [CodeTooManyOps], ops of the Rust crdt-genome (ids made of rationals)
 // with [CodeForeignOp]. The error is always an [*OpError] and says at which
-// byte; then no op is returned. Memory is bounded by the input and maxOps.
+// byte; then no op is returned. Input without ops gives none and no error.
+// Memory is bounded by the input and maxOps.
 func DecodeJSON(data []byte, maxOps int) ([]Op, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()

@@ -17,6 +17,9 @@ const (
 	MaxSeqAhead = 1 << 16
 	// MaxBatchOps is the number of ops in one batch on the wire or in the log.
 	MaxBatchOps = 4096
+	// MaxGenes is the number of genes in a genome, deleted ones included. The
+	// list numbers them with 32 bits and leaves some numbers unused.
+	MaxGenes = 1 << 31
 	// MaxReplicas is the number of replicas (actors times epochs) in a genome.
 	MaxReplicas = 1 << 20
 )
@@ -30,6 +33,7 @@ const (
 	Delete
 )
 
+// String returns "insert" or "delete".
 func (k Kind) String() string {
 	if k == Delete {
 		return "delete"
@@ -46,6 +50,7 @@ const (
 	Left
 )
 
+// String returns "R" or "L".
 func (s Side) String() string {
 	if s == Left {
 		return "L"
@@ -144,7 +149,8 @@ func (op *Op) refuse(code Code, detail string) *OpError {
 }
 
 // TrimHead returns op without its first n unit events, 0 ≤ n < op.Len(). The
-// genes are shared with op.
+// genes are shared with op. If the Gene of an insert is [NoGene], so is the Ref
+// of the rest of it: set both before the rest is used.
 func (op Op) TrimHead(n int) Op {
 	if n == 0 {
 		return op
@@ -236,6 +242,7 @@ func (op *Op) Event(i int) Event {
 	return Event{Kind: Insert, Value: op.Genes[i], Ref: GeneID{op.Dot.Replica, op.Gene + uint64(i) - 1}}
 }
 
+// String returns e in words: "insert 2a R of 1@00c0ffee#4".
 func (e Event) String() string {
 	if e.Kind == Delete {
 		return "delete " + e.Ref.String()

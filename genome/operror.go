@@ -33,6 +33,7 @@ type OpError struct {
 	Theirs string // dot_conflict: what was offered
 }
 
+// Error returns the detail, after the dot where it is known.
 func (e *OpError) Error() string {
 	if e.Dot.Seq != 0 {
 		return "op " + e.Dot.String() + ": " + e.Detail

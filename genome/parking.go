@@ -8,7 +8,11 @@ import (
 )
 
 // Bounds on parked ops. Parking only saves a second transfer; what does not
-// fit is refused and fetched again later, so both are small.
+// fit is refused with [CodePendingFull] and fetched again later, so both are
+// small. Nothing that is parked is ever pushed out by something newer: else a
+// peer could push out what others sent. An op leaves when its time has come,
+// applied, known or refused. One whose past is lost for ever stays until the
+// process ends, on the account of whoever sent it.
 const (
 	// MaxParkedOps is how many ops of one peer may be parked.
 	MaxParkedOps = 4096

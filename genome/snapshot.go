@@ -58,10 +58,12 @@ type snapshotCursor struct {
 	replica int // index in the snapshot's table
 	gene    uint32
 	depth   uint32
+	live    bool
+	begun   bool // there is a span before
 }
 
-func (c *snapshotCursor) append(out []byte, x list.Span, replica int) []byte {
-	var tag byte
+// tag returns the low bits of x's tag.
+func (c *snapshotCursor) tag(x list.Span, replica int) (tag byte) {
 	if x.Live {
 		tag |= spanLive
 	}
@@ -74,6 +76,16 @@ func (c *snapshotCursor) append(out []byte, x list.Span, replica int) []byte {
 	if x.Depth != c.depth || x.Left != 0 {
 		tag |= spanKey
 	}
+	return tag
+}
+
+// continues reports whether x and the span before are one span.
+func (c *snapshotCursor) continues(x list.Span, replica int) bool {
+	return c.begun && x.Live == c.live && c.tag(x, replica)&^spanLive == 0
+}
+
+func (c *snapshotCursor) append(out []byte, x list.Span, replica int) []byte {
+	tag := c.tag(x, replica)
 	if x.N <= tagMaxRun {
 		out = append(out, tag|byte(x.N)<<tagShift)
 	} else {
@@ -94,13 +106,20 @@ func (c *snapshotCursor) append(out []byte, x list.Span, replica int) []byte {
 }
 
 func (c *snapshotCursor) after(x list.Span, replica int) {
-	c.replica, c.gene, c.depth = replica, x.First.Gene+x.N, x.Depth+x.N
+	*c = snapshotCursor{replica, x.First.Gene + x.N, x.Depth + x.N, x.Live, true}
 }
 
 // LoadSnapshot returns the genome that data was made of, writing as cfg.Self.
-// It has no history from before the snapshot, so cfg.NoHistory must be set. It
-// checks version ([CodeWireVersion]), checksum and form ([CodeBadEncoding]);
-// the error is an [*OpError]. O(spans + genes), without a search for any place.
+// It has no history from before the snapshot, so it panics unless cfg.NoHistory
+// is set. It checks version ([CodeWireVersion]), checksum and form
+// ([CodeBadEncoding]): whatever it accepts is a list that can go on, and saves as
+// the same bytes. It does not check that the state is one that ops can lead to;
+// compare the [Genome.Digest] with one kept elsewhere. The error is an
+// [*OpError].
+//
+// O(spans + genes), without a search for any place. A deleted gene takes hardly
+// a byte in a snapshot and 5 to 30 in memory: bound cfg.MaxGenes where the bytes
+// come from somebody else.
 func LoadSnapshot(data []byte, cfg Config) (*Genome, error) {
 	if !cfg.NoHistory {
 		panic("genome: LoadSnapshot needs Config.NoHistory: a snapshot has no history")
@@ -114,7 +133,10 @@ func LoadSnapshot(data []byte, cfg Config) (*Genome, error) {
 }
 
 // snapshotReader shares the integers of the BlockReader.
-type snapshotReader struct{ BlockReader }
+type snapshotReader struct {
+	BlockReader
+	keys keyCheck
+}
 
 func (d *snapshotReader) bad(detail string) *Genome {
 	if d.err == nil {
@@ -153,8 +175,8 @@ func (d *snapshotReader) load(data []byte, cfg Config) *Genome {
 			return d.bad("a span is wrong")
 		}
 	}
-	if len(d.data) != 0 || len(d.text) != 0 {
-		return d.bad("bytes left over")
+	if len(d.data) != 0 || len(d.text) != 0 || !d.keys.done() {
+		return d.bad("bytes left over, or a parent left out")
 	}
 	l, err := loader.List()
 	if err != nil {
@@ -179,7 +201,7 @@ func (d *snapshotReader) replicas(g *Genome) *list.Loader {
 		seq, count := d.uvarint(), d.uvarint()
 		head := Head{id, seq, Chain(d.fixed(8))}
 		total += count
-		if actor > math.MaxUint32 || !id.Valid() || seq == 0 || seq > MaxSeq || count > seq || total > maxLoadGenes ||
+		if actor > math.MaxUint32 || !id.Valid() || seq == 0 || seq > MaxSeq || count > seq || count > g.maxGenes || total > g.maxGenes ||
 			i > 0 && uint64(id) <= names[i-1] {
 			d.bad("a replica in the table is out of bounds or out of order")
 			return nil
@@ -194,12 +216,8 @@ func (d *snapshotReader) replicas(g *Genome) *list.Loader {
 	return list.NewLoader(names, genes)
 }
 
-// maxLoadGenes bounds the genes of a snapshot, well within the list's room.
-// Deleted genes cost memory but hardly a byte here, so that the length of a
-// snapshot is no bound. A variable for the tests.
-var maxLoadGenes uint64 = 1 << 31
-
-// span reads one span and adds it to the list.
+// span reads one span and adds it to the list. It reports false for a span that
+// is not in its one form, too: a state has one encoding.
 func (d *snapshotReader) span(c *snapshotCursor, loader *list.Loader, g *Genome) bool {
 	if len(d.data) == 0 {
 		return false
@@ -209,7 +227,7 @@ func (d *snapshotReader) span(c *snapshotCursor, loader *list.Loader, g *Genome)
 	x := list.Span{N: uint32(tag >> tagShift), Live: tag&spanLive != 0, Depth: c.depth}
 	if x.N == 0 {
 		n := d.uvarint()
-		if n <= tagMaxRun || n > maxLoadGenes {
+		if n <= tagMaxRun || n > g.maxGenes {
 			return false
 		}
 		x.N = uint32(n)
@@ -232,6 +250,9 @@ func (d *snapshotReader) span(c *snapshotCursor, loader *list.Loader, g *Genome)
 		return false
 	}
 	x.First = list.Ref{Rep: uint32(replica + 1), Gene: uint32(gene)}
+	if tag&^(0xf<<tagShift) != c.tag(x, replica) || c.continues(x, replica) || !d.keys.next(x) {
+		return false
+	}
 	var text []byte
 	if x.Live {
 		if uint64(x.N) > uint64(len(d.text)) {
@@ -244,3 +265,33 @@ func (d *snapshotReader) span(c *snapshotCursor, loader *list.Loader, g *Genome)
 	c.after(x, replica)
 	return loader.Add(x, text) == nil
 }
+
+// keyCheck verifies that depth keys, in list order, are those of a tree. What
+// it keeps is the left children whose parents are still to come: at most one at
+// each depth, the deepest last. The list trusts its keys so far that it might
+// search for ever for a parent that never comes.
+type keyCheck []leftChild
+
+type leftChild struct{ depth, left uint32 }
+
+// next takes the key of the next span's first gene; the other genes of a span
+// are right children, and of these only the first could be out of place.
+func (k *keyCheck) next(x list.Span) bool {
+	open := *k
+	if last := len(open) - 1; last >= 0 {
+		switch t := open[last]; {
+		case t.depth > x.Depth || t.depth == x.Depth && t.left > x.Left+1:
+			return false // t's parent, (depth, left-1), has not come
+		case t.depth == x.Depth:
+			open = open[:last]
+		}
+	}
+	if x.Left > 0 {
+		open = append(open, leftChild{x.Depth, x.Left})
+	}
+	*k = open
+	return true
+}
+
+// done reports whether no parent is still to come.
+func (k keyCheck) done() bool { return len(k) == 0 }

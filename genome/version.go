@@ -1,6 +1,7 @@
 package genome
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -41,10 +42,11 @@ func (v Version) Get(r ReplicaID) uint64 {
 	return 0
 }
 
-// Includes reports whether v holds the event d.
+// Includes reports whether v holds the event d. O(log replicas).
 func (v Version) Includes(d Dot) bool { return v.Get(d.Replica) >= d.Seq }
 
 // With returns a copy of v that holds d.Replica's events up to at least d.Seq.
+// O(replicas).
 func (v Version) With(d Dot) Version {
 	i, ok := v.search(d.Replica)
 	w := slices.Clone(v)
@@ -57,7 +59,8 @@ func (v Version) With(d Dot) Version {
 	return w
 }
 
-// Covers reports whether v holds everything that other holds.
+// Covers reports whether v holds everything that other holds. O(r log r), r
+// being the replicas; so are Common and Lacks.
 func (v Version) Covers(other Version) bool {
 	for _, e := range other {
 		if v.Get(e.Replica) < e.Seq {
@@ -136,7 +139,8 @@ func (v Version) Hash() uint64 {
 }
 
 // String returns the entries as dots joined by commas, the form that
-// [ParseVersion] reads: "0@9c41e2b7.431,1@0be2d7f1.463".
+// [ParseVersion] reads: "0@9c41e2b7.431,1@0be2d7f1.463"; nothing for the empty
+// vector.
 func (v Version) String() string {
 	var b []byte
 	for i, e := range v {
@@ -190,22 +194,46 @@ func (v Version) MarshalJSON() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// UnmarshalJSON parses what MarshalJSON prints.
+// UnmarshalJSON parses what MarshalJSON prints. Entries may come in any order,
+// each replica once; null is the empty vector. The error is an [*OpError] with
+// [CodeBadID] or [CodeBadEncoding].
 func (v *Version) UnmarshalJSON(data []byte) error {
-	var m map[ReplicaID]uint64
-	if err := json.Unmarshal(data, &m); err != nil {
-		return err
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	tok, err := dec.Token()
+	if err == nil && tok == nil {
+		*v = nil
+		return nil
+	}
+	if tok != json.Delim('{') {
+		return errVersionJSON
 	}
 	var w Version
-	for r, seq := range m { // the order is mended by sorted below
-		if seq == 0 || seq > MaxSeq {
-			return badID(Dot{r, seq}.String(), fmt.Sprintf("seq is 1 … %d", uint64(MaxSeq)))
+	for dec.More() {
+		name, _ := dec.Token()
+		value, err := dec.Token()
+		s, isName := name.(string)
+		n, isNumber := value.(json.Number)
+		if err != nil || !isName || !isNumber {
+			return errVersionJSON
+		}
+		r, err := ParseReplicaID(s)
+		if err != nil {
+			return err
+		}
+		seq, ok := parseDecimal(string(n), MaxSeq)
+		if !ok || seq == 0 {
+			return badID(s+"."+string(n), fmt.Sprintf("seq is 1 to %d", uint64(MaxSeq)))
 		}
 		w = append(w, VersionEntry{r, seq})
 	}
-	w, err := w.sorted()
-	if err == nil {
+	if tok, err = dec.Token(); err != nil || tok != json.Delim('}') {
+		return errVersionJSON
+	}
+	if w, err = w.sorted(); err == nil {
 		*v = w
 	}
 	return err
 }
+
+var errVersionJSON error = &OpError{Code: CodeBadEncoding, Detail: `a version vector is written {"actor@epoch":seq,...}`}
