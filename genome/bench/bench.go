@@ -6,10 +6,11 @@
 // Every case checks its final bytes, so that a fast wrong answer fails. Times
 // are CPU time of the thread, because the machines it runs on are shared; the
 // figure to trust is the ratio to the rope, the same tree without a CRDT,
-// measured in the same run.
+// measured in the same run and in turns with the cases that it is compared to.
 package bench
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -18,13 +19,22 @@ import (
 	"time"
 )
 
+// A Kind says what is measured of a case.
+type Kind uint8
+
+const (
+	Timed Kind = iota // how long it takes
+	Rope              // the same, of the rope that the others of the group are measured by
+	Size              // how many bytes an encoding has
+	Heap              // how many bytes of memory the outcome holds
+)
+
 // A Case is one thing to measure.
 type Case struct {
 	Group string // the trace, or the kind of load
 	Name  string
-	Ops   int  // edits or events that one run handles
-	Base  bool // the rope that the others of the group are measured by
-	Timed bool // what is measured is time, not size
+	Ops   int // edits, events or genes that one run handles
+	Kind  Kind
 
 	// Prepare makes the input of one run and returns the run, which is timed.
 	// The run returns what it made; Check looks at it.
@@ -34,62 +44,144 @@ type Case struct {
 	Check func(outcome any) (bytes int, err error)
 }
 
-// A Figure is what was measured of a case.
+// A Figure is what was measured of a case. Times are absent from a size, and
+// sizes from what has none.
 type Figure struct {
-	Group    string  `json:"group"`
-	Name     string  `json:"name"`
-	Ops      int     `json:"ops"`
-	Runs     int     `json:"runs"`
-	MinMS    float64 `json:"min_ms"`
-	MedianMS float64 `json:"median_ms"`
-	MaxMS    float64 `json:"max_ms"`
-	NSPerOp  float64 `json:"ns_per_op"`               // of the fastest run
-	Bytes    int     `json:"bytes,omitempty"`         // of the encoding or memory
-	PerOp    float64 `json:"bytes_per_op,omitempty"`  // Bytes / Ops
-	Allocs   float64 `json:"allocs_per_op,omitempty"` // of the last run
-	Rope     float64 `json:"rope,omitempty"`          // median / the median of the group's rope
+	Group      string   `json:"group"`
+	Name       string   `json:"name"`
+	Ops        int      `json:"ops"`
+	Runs       int      `json:"runs"`
+	MinMS      float64  `json:"min_ms,omitempty"`
+	MedianMS   float64  `json:"median_ms,omitempty"`
+	MaxMS      float64  `json:"max_ms,omitempty"`
+	NSPerOp    float64  `json:"ns_per_op,omitempty"`    // of the fastest run
+	OpsPerS    float64  `json:"ops_per_s,omitempty"`    // of the fastest run
+	Rope       float64  `json:"rope,omitempty"`         // fastest / the rope's fastest
+	RopeMedian float64  `json:"rope_median,omitempty"`  // median / the rope's median
+	Bytes      int      `json:"bytes,omitempty"`        // of the encoding
+	PerOp      float64  `json:"bytes_per_op,omitempty"` // Bytes / Ops
+	HeapBytes  int      `json:"heap_bytes,omitempty"`
+	PerGene    float64  `json:"heap_bytes_per_gene,omitempty"`
+	Allocs     float64  `json:"allocs_per_op,omitempty"`      // of the last run
+	AllocBytes float64  `json:"alloc_bytes_per_op,omitempty"` // of the last run
+	Latency    *Latency `json:"latency_ns,omitempty"`         // of the run with the least p99.9
 }
 
-// Measure runs c the given number of times after one run that is not counted.
-func Measure(c Case, runs int) (Figure, error) {
-	f := Figure{Group: c.Group, Name: c.Name, Ops: c.Ops, Runs: runs}
-	times := make([]float64, 0, runs)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for i := range runs + 1 {
-		run, err := c.Prepare()
-		if err != nil {
-			return f, fmt.Errorf("%s %s: %w", c.Group, c.Name, err)
+// A Latency is how long single ops take, in nanoseconds.
+type Latency struct {
+	P50  int64 `json:"p50"`
+	P99  int64 `json:"p99"`
+	P999 int64 `json:"p99_9"`
+	Max  int64 `json:"max"`
+}
+
+// latencyOf returns the percentiles of took, which it sorts.
+func latencyOf(took []int64) *Latency {
+	slices.Sort(took)
+	at := func(permille int) int64 { return took[min(len(took)*permille/1000, len(took)-1)] }
+	return &Latency{at(500), at(990), at(999), took[len(took)-1]}
+}
+
+// A sample is one run of a case.
+type sample struct {
+	took    time.Duration
+	mallocs uint64
+	malloc  uint64 // bytes
+	bytes   int
+	latency *Latency
+}
+
+// Measure runs each case the given number of times, in turns, after a first
+// run of each that is not counted. ran, if not nil, is told of every run.
+func Measure(ctx context.Context, cases []Case, runs int, ran func(Case)) ([]Figure, error) {
+	samples := make([][]sample, len(cases))
+	for round := range runs + 1 {
+		for i, c := range cases {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			s, err := c.run()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", c.Group, c.Name, err)
+			}
+			if round > 0 {
+				samples[i] = append(samples[i], s)
+			}
+			if ran != nil {
+				ran(c)
+			}
 		}
-		took, allocs, outcome := timed(run)
-		bytes, err := c.Check(outcome)
-		if err != nil {
-			return f, fmt.Errorf("%s %s: %w", c.Group, c.Name, err)
-		}
-		if i > 0 {
-			times = append(times, float64(took.Nanoseconds())/1e6)
-		}
-		f.Bytes, f.Allocs = bytes, float64(allocs)/float64(c.Ops)
 	}
-	slices.Sort(times)
-	f.MinMS, f.MedianMS, f.MaxMS = times[0], times[len(times)/2], times[len(times)-1]
-	f.NSPerOp = f.MinMS * 1e6 / float64(c.Ops)
-	f.PerOp = float64(f.Bytes) / float64(c.Ops)
-	return f, nil
+	figures := make([]Figure, len(cases))
+	ropes := map[string]Figure{}
+	for i, c := range cases {
+		figures[i] = c.figure(samples[i])
+		if c.Kind == Rope {
+			ropes[c.Group] = figures[i]
+		}
+	}
+	for i := range figures {
+		f := &figures[i]
+		if rope, ok := ropes[f.Group]; ok && cases[i].Kind == Timed {
+			f.Rope, f.RopeMedian = f.MinMS/rope.MinMS, f.MedianMS/rope.MedianMS
+		}
+	}
+	return figures, nil
 }
 
-// timed runs run with a collected heap and the collector at rest: what the
+// run runs c once, with a collected heap and the collector at rest: what the
 // list costs the collector is measured as memory, not as noise.
-func timed(run func() any) (took time.Duration, allocs uint64, outcome any) {
+func (c Case) run() (sample, error) {
+	run, err := c.Prepare()
+	if err != nil {
+		return sample{}, err
+	}
+	runtime.LockOSThread() // the clock is the thread's
+	defer runtime.UnlockOSThread()
 	runtime.GC()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	start := threadTime()
-	outcome = run()
-	took = threadTime() - start
+	outcome := run()
+	took := threadTime() - start
 	runtime.ReadMemStats(&after)
-	return took, after.Mallocs - before.Mallocs, outcome
+	s := sample{took: took, mallocs: after.Mallocs - before.Mallocs, malloc: after.TotalAlloc - before.TotalAlloc}
+	if l, ok := outcome.(timedOps); ok {
+		s.latency = latencyOf(l.took)
+	}
+	s.bytes, err = c.Check(outcome)
+	return s, err
 }
 
-var errWrong = errors.New("the final text is wrong")
+// figure sums up the runs of c.
+func (c Case) figure(samples []sample) Figure {
+	last := samples[len(samples)-1]
+	f := Figure{Group: c.Group, Name: c.Name, Ops: c.Ops, Runs: len(samples)}
+	ops := float64(c.Ops)
+	if c.Kind == Heap {
+		f.HeapBytes, f.PerGene = last.bytes, float64(last.bytes)/ops
+		return f
+	}
+	f.Bytes, f.PerOp = last.bytes, float64(last.bytes)/ops
+	for _, s := range samples {
+		if l := s.latency; l != nil && (f.Latency == nil || l.P999 < f.Latency.P999) {
+			f.Latency = l
+		}
+	}
+	if c.Kind == Size || f.Latency != nil { // then the clock is what takes the time
+		return f
+	}
+	times := make([]float64, len(samples))
+	for i, s := range samples {
+		times[i] = float64(s.took.Nanoseconds()) / 1e6
+	}
+	slices.Sort(times)
+	f.MinMS, f.MedianMS, f.MaxMS = times[0], times[len(times)/2], times[len(times)-1]
+	f.NSPerOp, f.OpsPerS = f.MinMS*1e6/ops, ops*1e3/f.MinMS
+	f.Allocs, f.AllocBytes = float64(last.mallocs)/ops, float64(last.malloc)/ops
+	return f
+}
+
+// ErrWrong reports that a run ended with another text than it must.
+var ErrWrong = errors.New("the final text is wrong")

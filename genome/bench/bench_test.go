@@ -1,73 +1,83 @@
 package bench_test
 
 import (
-	"fmt"
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"crdt-genome/genome/bench"
+	"crdt-genome/genome/internal/list"
 )
 
-// traceDir is where the public editing traces are, if they are anywhere.
-func traceDir() string {
-	if dir := os.Getenv("CRDT_GENOME_TRACES"); dir != "" {
-		return dir
+// traceFiles returns the public editing traces of a folder below
+// $CRDT_GENOME_TRACES; without it, trace benchmarks are left out.
+func traceFiles(tb testing.TB, folder string) []string {
+	dir := os.Getenv("CRDT_GENOME_TRACES")
+	if dir == "" {
+		tb.Log("no editing traces: set CRDT_GENOME_TRACES to a folder with sequential/ and concurrent/")
+		return nil
 	}
-	return "../../../shared/traces"
+	paths, err := filepath.Glob(filepath.Join(dir, folder, "*.json.gz"))
+	if err != nil || len(paths) == 0 {
+		tb.Fatalf("no traces in %s/%s: %v", dir, folder, err)
+	}
+	return paths
 }
 
-func traces(tb testing.TB) (out []*bench.Trace) {
-	paths, err := filepath.Glob(filepath.Join(traceDir(), "sequential", "*.json.gz"))
-	if err != nil || len(paths) == 0 {
-		tb.Logf("no traces in %s: trace benchmarks left out; set CRDT_GENOME_TRACES", traceDir())
+func traceCases(tb testing.TB, path string) []bench.Case {
+	cases, err := bench.FileCases(path)
+	if err != nil {
+		tb.Fatal(err)
 	}
-	for _, path := range paths {
-		f, err := os.Open(path)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		t, err := bench.ReadTrace(bench.TraceName(path), f)
-		f.Close()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		out = append(out, t)
-	}
-	return out
+	return cases
 }
 
 // run runs cases as sub-benchmarks: GROUP/CASE.
 func run(b *testing.B, cases []bench.Case) {
 	for _, c := range cases {
 		b.Run(c.Group+"/"+c.Name, func(b *testing.B) {
-			var bytes int
-			var total float64
+			var best, last bench.Figure
 			for b.Loop() {
-				f, err := bench.Measure(c, 1)
+				figures, err := bench.Measure(b.Context(), []bench.Case{c}, 1, nil)
 				if err != nil {
 					b.Fatal(err)
 				}
-				bytes = f.Bytes
-				total += f.MinMS
+				last = figures[0]
+				if best.MinMS == 0 || last.MinMS < best.MinMS {
+					best = last
+				}
 			}
-			perOp := total * 1e6 / float64(b.N) / float64(c.Ops)
-			b.ReportMetric(perOp, "cpu-ns/edit")
-			b.ReportMetric(1e9/perOp, "edits/s")
-			if bytes > 0 {
-				b.ReportMetric(float64(bytes)/float64(c.Ops), "bytes/edit")
+			b.ReportMetric(0, "ns/op") // of the wall's clock, preparation included: of no use
+			report(b, best.NSPerOp, "cpu-ns/edit")
+			report(b, best.OpsPerS, "edits/s")
+			report(b, last.AllocBytes, "B/edit")
+			report(b, last.PerOp, "bytes/edit")
+			report(b, last.PerGene, "heap-B/gene")
+			if l := last.Latency; l != nil {
+				report(b, float64(l.P50), "p50-ns")
+				report(b, float64(l.P99), "p99-ns")
+				report(b, float64(l.P999), "p99.9-ns")
+				report(b, float64(l.Max), "max-ns")
 			}
 		})
 	}
 }
 
+// report reports a metric that the case has.
+func report(b *testing.B, value float64, unit string) {
+	if value > 0 {
+		b.ReportMetric(value, unit)
+	}
+}
+
 func BenchmarkTraces(b *testing.B) {
-	for _, t := range traces(b) {
-		cases, err := bench.TraceCases(t)
-		if err != nil {
-			b.Fatal(err)
+	for _, folder := range []string{"sequential", "concurrent"} {
+		for _, path := range traceFiles(b, folder) {
+			run(b, traceCases(b, path))
 		}
-		run(b, cases)
 	}
 }
 
@@ -82,30 +92,219 @@ func BenchmarkRandom(b *testing.B) {
 
 func BenchmarkConcurrent(b *testing.B) { run(b, bench.ConcurrentCases()) }
 
+func BenchmarkLatency(b *testing.B) { run(b, bench.LatencyCases(1e6)) }
+
 // TestCases runs each case once, small: a benchmark whose check fails is of no
-// use, and one whose check cannot fail neither.
+// use.
 func TestCases(t *testing.T) {
-	cases := bench.RandomCases(2000, 5)
+	cases := append(bench.RandomCases(2000, 5), bench.LatencyCases(2000)...)
 	cases = append(cases, bench.ConcurrentCases()...)
-	for _, trace := range traces(t) {
-		if trace.Name != "sveltecomponent" {
-			continue
+	for _, folder := range []string{"sequential", "concurrent"} {
+		for _, path := range traceFiles(t, folder) {
+			if folder == "concurrent" || strings.HasPrefix(filepath.Base(path), "sveltecomponent") {
+				cases = append(cases, traceCases(t, path)...)
+			}
 		}
-		more, err := bench.TraceCases(trace)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cases = append(cases, more...)
 	}
 	for _, c := range cases {
-		t.Run(fmt.Sprintf("%s/%s", c.Group, c.Name), func(t *testing.T) {
-			f, err := bench.Measure(c, 1)
+		t.Run(c.Group+"/"+c.Name, func(t *testing.T) {
+			runs := 0
+			figures, err := bench.Measure(t.Context(), []bench.Case{c}, 1, func(bench.Case) { runs++ })
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f.MinMS <= 0 {
-				t.Errorf("took %v ms", f.MinMS)
+			f := figures[0]
+			if runs != 2 || f.Runs != 1 || f.Ops != c.Ops {
+				t.Errorf("%d runs, figure %+v; want a warm-up and one run of %d ops", runs, f, c.Ops)
+			}
+			switch {
+			case f.Latency != nil:
+				if l := f.Latency; l.P50 <= 0 || l.P50 > l.P99 || l.P99 > l.P999 || l.P999 > l.Max {
+					t.Errorf("latency %+v does not ascend", l)
+				}
+			case c.Kind == bench.Heap:
+				if f.HeapBytes <= 0 {
+					t.Errorf("heap %d", f.HeapBytes)
+				}
+			case c.Kind == bench.Size:
+				if f.Bytes <= 0 || f.MinMS != 0 {
+					t.Errorf("figure %+v, want a size and no time", f)
+				}
+			default:
+				if f.MinMS <= 0 || f.MinMS > f.MaxMS || f.OpsPerS <= 0 {
+					t.Errorf("figure %+v, want times", f)
+				}
 			}
 		})
+	}
+}
+
+const smallTrace = `{"startContent":"ac","endContent":"abd","txns":[{"patches":[[1,0,"b"],[2,1,"d"]]}]}`
+
+// TestWrongEnd wants a trace whose end is not what the edits lead to refused.
+func TestWrongEnd(t *testing.T) {
+	good, err := bench.ReadTrace("small", strings.NewReader(smallTrace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bench.TraceCases(good); err != nil {
+		t.Fatal(err)
+	}
+	good.End = []byte("abx")
+	if _, err := bench.TraceCases(good); err == nil {
+		t.Error("a wrong end is not noticed")
+	}
+}
+
+// TestWrongOutcome wants a run with a wrong outcome to end in an error.
+func TestWrongOutcome(t *testing.T) {
+	for _, c := range bench.RandomCases(100, 2) {
+		if c.Kind != bench.Timed {
+			continue
+		}
+		prepare := c.Prepare
+		c.Prepare = func() (func() any, error) {
+			run, err := prepare()
+			return func() any {
+				l := run().(interface {
+					DeleteAt(int, int, func(list.Ref, uint32, bool))
+				})
+				l.DeleteAt(0, 1, func(list.Ref, uint32, bool) {})
+				return l
+			}, err
+		}
+		if _, err := bench.Measure(t.Context(), []bench.Case{c}, 1, nil); err == nil {
+			t.Errorf("%s: a missing gene is not noticed", c.Name)
+		}
+	}
+}
+
+// TestMeasureEnds wants a measurement to end with its context.
+func TestMeasureEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cases := bench.RandomCases(10, 1)
+	_, err := bench.Measure(ctx, cases, 1000, func(bench.Case) { cancel() })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v, want canceled", err)
+	}
+}
+
+// TestReadTrace wants what is no trace refused, with a reason.
+func TestReadTrace(t *testing.T) {
+	for _, tc := range []struct{ in, want string }{
+		{`{`, "unexpected end"},
+		{`{"txns":[]}`, "no edits"},
+		{`{"txns":[{"patches":[[0,0,7]]}]}`, "a patch is"},
+		{`{"txns":[{"patches":[[-1,0,"a"]]}]}`, "a patch is"},
+		{`{"txns":[{"patches":[[0,0,"é"]]}]}`, "more than one byte"},
+	} {
+		_, err := bench.ReadTrace("x", strings.NewReader(tc.in))
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("ReadTrace(%s) = %v, want %q", tc.in, err, tc.want)
+		}
+	}
+}
+
+// smallLive: agent 0 writes "ab", then each appends without the other's.
+const smallLive = `{"kind":"concurrent","endContent":"Xab!","numAgents":2,"txns":[
+	{"parents":[],"agent":0,"patches":[[0,0,"ab"]]},
+	{"parents":[0],"agent":1,"patches":[[2,0,"!"]]},
+	{"parents":[0],"agent":0,"patches":[[0,0,"X"]]}]}`
+
+func TestReadLive(t *testing.T) {
+	l, err := bench.ReadLive("small", strings.NewReader(smallLive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bench.Measure(t.Context(), bench.LiveCases(l), 1, nil); err != nil {
+		t.Error(err)
+	}
+	l.End = []byte("abX!")
+	if _, err := bench.Measure(t.Context(), bench.LiveCases(l), 1, nil); err == nil {
+		t.Error("a wrong end is not noticed")
+	}
+	for _, tc := range []struct{ in, want string }{
+		{`{`, "unexpected end"},
+		{smallTrace, "not a concurrent trace"},
+		{strings.Replace(smallLive, `"agent":1`, `"agent":2`, 1), "no agent 2"},
+		{strings.Replace(smallLive, `"parents":[0],"agent":1`, `"parents":[1],"agent":1`, 1), "not before it"},
+		{strings.Replace(smallLive, `"parents":[0],"agent":0`, `"parents":[],"agent":0`, 1), "had heard of more"},
+		{strings.Replace(smallLive, `[2,0,"!"]`, `[2,0,null]`, 1), "a patch is"},
+	} {
+		_, err := bench.ReadLive("x", strings.NewReader(tc.in))
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("ReadLive(%s) = %v, want %q", tc.in, err, tc.want)
+		}
+	}
+}
+
+func TestFileCases(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{"seq.json": smallTrace, "live.json": smallLive} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cases, err := bench.FileCases(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.TrimSuffix(name, ".json"); len(cases) == 0 || cases[0].Group != want {
+			t.Errorf("%s: cases %v, want group %s", name, cases, want)
+		}
+	}
+	if _, err := bench.FileCases(filepath.Join(dir, "absent.json")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("absent file: %v", err)
+	}
+}
+
+func TestAgainst(t *testing.T) {
+	figure := func(lo, median, hi float64) bench.Report {
+		return bench.Report{Figures: []bench.Figure{{Group: "g", Name: "n", Ops: 1, MinMS: lo, MedianMS: median, MaxMS: hi}}}
+	}
+	size := func(bytes, heap int) bench.Report {
+		return bench.Report{Figures: []bench.Figure{{Group: "g", Name: "n", Ops: 1, Bytes: bytes, HeapBytes: heap}}}
+	}
+	for _, tc := range []struct {
+		name        string
+		before, now bench.Report
+		want        string
+		ratio       float64
+	}{
+		{"faster", figure(4, 5, 6), figure(1, 2, 3), bench.Better, 0.4},
+		{"slower", figure(1, 2, 3), figure(4, 5, 6), bench.Worse, 2.5},
+		{"overlap", figure(1, 2, 4), figure(3, 4, 5), bench.Unclear, 2},
+		{"smaller", size(10, 0), size(9, 0), bench.Better, 0.9},
+		{"larger", size(0, 10), size(0, 11), bench.Worse, 1.1},
+		{"same size", size(7, 0), size(7, 0), bench.Same, 1},
+	} {
+		changes := tc.now.Against(tc.before)
+		if len(changes) != 1 || changes[0].Verdict != tc.want || changes[0].Ratio != tc.ratio {
+			t.Errorf("%s: %+v, want %s %v", tc.name, changes, tc.want, tc.ratio)
+		}
+	}
+	other := figure(1, 2, 3)
+	other.Figures[0].Ops = 2
+	if changes := other.Against(figure(1, 2, 3)); changes != nil {
+		t.Errorf("figures of different loads compared: %+v", changes)
+	}
+}
+
+func TestReadReport(t *testing.T) {
+	for _, in := range []string{"", "[]", "{}", `{"figures":[]}`} {
+		if _, err := bench.ReadReport(strings.NewReader(in)); err == nil {
+			t.Errorf("ReadReport(%q) is no error", in)
+		}
+	}
+	r, err := bench.ReadReport(strings.NewReader(`{"machine":{"cpu":"x"},"figures":[{"group":"g","name":"n","ops":1}]}`))
+	if err != nil || r.Machine.CPU != "x" || len(r.Figures) != 1 {
+		t.Errorf("ReadReport = %+v, %v", r, err)
+	}
+}
+
+func TestMachine(t *testing.T) {
+	m := bench.ThisMachine()
+	if m.Cores < 1 || m.Go == "" || !strings.Contains(m.String(), m.Go) {
+		t.Errorf("machine %+v: %s", m, m)
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -43,11 +45,15 @@ func ReadTrace(name string, r io.Reader) (*Trace, error) {
 		return nil, fmt.Errorf("read trace %s: %w", name, err)
 	}
 	var file struct {
+		Kind                     string
 		StartContent, EndContent string
 		Txns                     []struct{ Patches [][3]any }
 	}
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, fmt.Errorf("read trace %s: %w", name, err)
+	}
+	if file.Kind == "concurrent" {
+		return nil, fmt.Errorf("read trace %s: %w", name, errConcurrent)
 	}
 	t := &Trace{Name: name, End: []byte(file.EndContent)}
 	if file.StartContent != "" {
@@ -55,22 +61,53 @@ func ReadTrace(name string, r io.Reader) (*Trace, error) {
 	}
 	for i, txn := range file.Txns {
 		for _, p := range txn.Patches {
-			pos, ok1 := p[0].(float64)
-			del, ok2 := p[1].(float64)
-			ins, ok3 := p[2].(string)
-			if !ok1 || !ok2 || !ok3 || pos < 0 || del < 0 {
-				return nil, fmt.Errorf("read trace %s: transaction %d: a patch is [position, deleted, inserted]", name, i)
+			e, ins, err := patch(p)
+			if err != nil {
+				return nil, fmt.Errorf("read trace %s: transaction %d: %w", name, i, err)
 			}
-			t.add(uint32(pos), uint32(del), ins)
+			t.add(e.Pos, e.Del, ins)
 		}
 	}
 	if len(t.Edits) == 0 {
-		return nil, fmt.Errorf("read trace %s: no edits; is it a sequential trace?", name)
+		return nil, fmt.Errorf("read trace %s: no edits", name)
 	}
 	if i := slices.IndexFunc(t.Text, func(b byte) bool { return b >= 0x80 }); i >= 0 {
 		return nil, fmt.Errorf("read trace %s: has characters of more than one byte; use an ASCII variant", name)
 	}
 	return t, nil
+}
+
+// FileCases returns the cases of a trace in a file, sequential or concurrent.
+func FileCases(path string) ([]Case, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	name := TraceName(path)
+	if t, err := ReadTrace(name, bytes.NewReader(data)); err == nil {
+		return TraceCases(t)
+	} else if !errors.Is(err, errConcurrent) {
+		return nil, err
+	}
+	l, err := ReadLive(name, bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	return LiveCases(l), nil
+}
+
+// errConcurrent reports a trace that is for ReadLive.
+var errConcurrent = errors.New("a concurrent trace, not a sequential one")
+
+// patch reads a patch: an edit without its Off and Ins, and what it inserts.
+func patch(p [3]any) (e Edit, ins string, err error) {
+	pos, ok1 := p[0].(float64)
+	del, ok2 := p[1].(float64)
+	ins, ok3 := p[2].(string)
+	if !ok1 || !ok2 || !ok3 || pos < 0 || del < 0 {
+		return e, "", errors.New("a patch is [position, deleted, inserted]")
+	}
+	return Edit{Pos: uint32(pos), Del: uint32(del)}, ins, nil
 }
 
 // add adds an edit, in pieces if it inserts more than an op can hold.

@@ -115,6 +115,23 @@ func TestOneGap(t *testing.T) {
 	}
 }
 
+// prepended returns the ops of two replicas that each inserted n genes at the
+// start without knowing of the other.
+func prepended(n int) (ours, theirs []flatOp) {
+	for rep := uint32(1); rep <= 2; rep++ {
+		l := list.New()
+		l.Replica(1)
+		l.Replica(2)
+		var ops []flatOp
+		for i := range n {
+			ref, side := l.InsertAt(rep, 0, []byte{'x'})
+			ops = append(ops, flatOp{rep: rep, side: side, ref: ref, from: int32(i % 2), to: int32(i%2 + 1)})
+		}
+		ours, theirs = theirs, ops
+	}
+	return ours, theirs
+}
+
 // TestPrependMerge wants a merge of two lists that were written backwards, far
 // apart, to walk over almost no siblings: lists that scan what is concurrent
 // are quadratic here.
