@@ -95,7 +95,7 @@ func newRootCmd(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(a.flagError)
 	root.SuggestionsMinimumDistance = 2
 
-	root.AddGroup(&cobra.Group{ID: "run", Title: "Run actors"}, &cobra.Group{ID: "look", Title: "Look"}, &cobra.Group{ID: "other", Title: "Other"})
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Run actors"}, &cobra.Group{ID: "look", Title: "Look"}, &cobra.Group{ID: "measure", Title: "Measure"}, &cobra.Group{ID: "other", Title: "Other"})
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
 			c.GroupID = group
@@ -104,6 +104,7 @@ func newRootCmd(a *app) *cobra.Command {
 	}
 	add("run", newServeCmd(a), newRunCmd(a))
 	add("look", newStatusCmd(a), newCompareCmd(a), newInspectLogCmd(a))
+	add("measure", newBenchCmd(a))
 	add("other", newVersionCmd(a))
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
