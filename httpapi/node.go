@@ -357,7 +357,7 @@ func (n *Node) writable() error {
 	if n.stopping.Load() {
 		return errors.New("stopping")
 	}
-	return nil
+	return n.actor.Writable()
 }
 
 // newDebugLog takes what net/http itself has to say: bad TLS, aborted requests.

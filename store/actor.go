@@ -27,6 +27,7 @@ type Actor struct {
 	queue   *queue
 	log     zerolog.Logger
 
+	space     space
 	stopped   chan struct{} // closed when the writer has returned
 	done      chan struct{} // closed when the actor has failed or is closed
 	closeOnce sync.Once
@@ -119,6 +120,9 @@ func open(ctx context.Context, cfg Config, f folder) (*Actor, error) {
 		return nil, withPath(err, f.path())
 	}
 	a.cache = &cache{disk: a.disk, path: f.path()}
+	if err := a.disk.reserve(room(0)); err != nil {
+		return nil, errors.Join(err, a.disk.close())
+	}
 	if err := a.begin(isNew, id, notes); err != nil {
 		return nil, errors.Join(err, a.disk.close())
 	}
@@ -302,6 +306,9 @@ func (a *Actor) Close() error {
 func (a *Actor) finish(clean bool) error {
 	if !clean {
 		return a.disk.close()
+	}
+	if err := a.disk.reserve(room(0)); err != nil {
+		return errors.Join(err, a.disk.close())
 	}
 	token := make([]byte, tokenLen)
 	if err := a.cfg.random(token); err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -37,9 +38,12 @@ type boltDisk struct {
 	db   *bolt.DB
 	fd   *os.File    // db's own
 	file os.FileInfo // the file that was opened
-	live bool        // opened for writing
 	page int64       // bytes
+	live bool        // opened for writing
 	dead atomic.Bool // bbolt panicked with its locks held: it must not be called again
+
+	roomMu   sync.Mutex
+	reserved int64 // bytes from the beginning that the file system has blocks for; see reserve
 }
 
 // openBolt opens the file at path, which must have passed checkLogFile if it
@@ -116,7 +120,7 @@ func (d *boltDisk) makeBuckets() error {
 }
 
 func (d *boltDisk) commit(writes []write) error {
-	d.db.AllocSize = int(min(max(d.size(), boltAllocMin), boltAllocMax))
+	d.db.AllocSize = int(min(max(d.size(), boltAllocMin), boltAllocMax, max(fileLimit()-d.reservedEnd(), 0)))
 	err := d.update(func(tx *bolt.Tx) error {
 		for _, w := range writes {
 			b := tx.Bucket([]byte(w.bucket))
@@ -137,6 +141,14 @@ func (d *boltDisk) commit(writes []write) error {
 		return spaceError(fmt.Errorf("commit to %s: %w", d.path, err))
 	}
 	return d.inPlace()
+}
+
+// reservedEnd is how long the file may become in the commit that reserve was
+// called for.
+func (d *boltDisk) reservedEnd() int64 {
+	d.roomMu.Lock()
+	defer d.roomMu.Unlock()
+	return d.reserved + d.page
 }
 
 // update runs fn in a transaction and commits it. It does what bolt.DB.Update

@@ -35,6 +35,10 @@ type disk interface {
 	// commit makes all writes durable together, or none of them. After an
 	// error nothing is known of the outcome, and commit is not called again.
 	commit([]write) error
+	// reserve makes sure that the next commit, of n bytes, will not fail for
+	// want of room. It writes nothing. The error is a [*NotWritableError] if
+	// there is no room, or else not about room. It may run at any time.
+	reserve(n int64) error
 	// floor returns a copy of the entry with the highest key ≤ key, or nils.
 	floor(b bucket, key []byte) (k, v []byte, err error)
 	// ascend calls fn with every entry of b in the order of keys. k and v are

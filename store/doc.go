@@ -26,10 +26,13 @@
 // disk_test.go holds S1-S3 and S6 over a disk that crashes between any two
 // steps; damage_test.go holds S5 over every byte of a small log.
 //
-// A full disk is a commit that fails, so it ends the actor (S6) with an error
-// that wraps [ErrStoreFull]; what was acknowledged is safe, and reading goes
-// on after a restart with room. BUG: an actor that stays and serves reads
-// while the disk is full is still to come.
+// A full disk, a quota, a limit on files and a disk that became read-only are
+// noticed before a commit, while its room is reserved: its ops get no id, their
+// callers a [*NotWritableError], and reading and sending go on. The disk is
+// asked again with each write and with each call of [Actor.Writable], at most
+// five times a second, and writing goes on when it has room. Where a file
+// system cannot reserve (Fallocate fails), 16 MiB are left free instead. A
+// commit that meets a full disk all the same is one that fails (S6).
 //
 // # Folder
 //

@@ -19,8 +19,9 @@ var (
 	// ErrFenced refuses an edit while this actor's own lost ops are being
 	// pulled back; see [Actor.Fenced]. Receiving goes on.
 	ErrFenced = errors.New("edits wait until this actor's own ops are back")
-	// ErrStoreFull reports that the disk has no room for the log. An actor
-	// that meets it while running stops: see the package comment.
+	// ErrStoreFull reports that the log cannot be written to: the disk is full
+	// or read-only. Nothing was done if it comes with a [*NotWritableError];
+	// try again later.
 	ErrStoreFull = errors.New("no space left for the log")
 )
 

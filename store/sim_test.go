@@ -25,6 +25,9 @@ type simFolder struct {
 	failAt  int // number of the step that returns an error without a crash
 	down    bool
 
+	full     error // why there is no room; nil: there is
+	reserves int   // how often room was asked for
+
 	log   file[kv]    // absent, or all buckets
 	guard file[guard] // absent or not
 	notes []string    // what the next openRead will tell
@@ -202,6 +205,16 @@ func (d *simDisk) commit(ws []write) error {
 	d.s.log.sync()
 	d.s.mu.Unlock()
 	return d.s.step("commit: return")
+}
+
+func (d *simDisk) reserve(int64) error {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	d.s.reserves++
+	if d.s.full != nil {
+		return &NotWritableError{Dir: "sim", Free: 0, Err: d.s.full}
+	}
+	return nil
 }
 
 func (d *simDisk) floor(b bucket, key []byte) (k, v []byte, err error) {

@@ -56,6 +56,7 @@ type LiveStats struct {
 	PendingBytes  int    `json:"pending_bytes"` // parked now
 	Queued        int    `json:"queued"`        // ops that wait for the writer now
 	Fenced        bool   `json:"fenced"`
+	Writable      bool   `json:"writable"` // false while the disk is full or read-only
 	KnownReplicas int    `json:"known_replicas"`
 }
 
@@ -67,6 +68,7 @@ func (a *Actor) Stats() Stats {
 	_ = a.wait(background, seen) // fails only with the actor
 	s.LogBytes = a.disk.size()
 	s.Live.Queued = a.queue.len()
+	s.Live.Writable = a.Writable() == nil
 	return s
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -43,19 +44,29 @@ func (a *Actor) write() {
 		if batch == nil {
 			return
 		}
-		err := a.commit(batch)
-		if err != nil {
-			a.fail(err)
-			a.log.Error().Err(err).Msg("log failed")
-			batch = append(batch, a.queue.refuse()...)
+		for len(batch) > 0 {
+			fit, rest, full := a.makeRoom(batch)
+			if full != nil { // nothing was done for them
+				answer(fit, full)
+				batch = rest
+				continue
+			}
+			if err := a.commit(fit); err != nil {
+				a.fail(err)
+				a.log.Error().Err(err).Msg("log failed")
+				answer(append(batch, a.queue.refuse()...), err)
+				return
+			}
+			answer(fit, nil)
+			batch = rest
 		}
-		for _, r := range batch {
-			r.err = err
-			close(r.done)
-		}
-		if err != nil {
-			return
-		}
+	}
+}
+
+func answer(batch []*request, err error) {
+	for _, r := range batch {
+		r.err = err
+		close(r.done)
 	}
 }
 
@@ -282,33 +293,62 @@ type Edit struct {
 
 // Edit lets fn look at the genome, does the edit that it returns, and returns
 // the ops that this made. fn sees all earlier edits, must only read, must be
-// quick and must not call the actor; its error is returned as it is.
+// quick and must not call the actor; its error is returned as it is. For a
+// large edit it may be called more than once.
 //
 // When Edit returns nil, the ops are durable and may be sent to others. If it
 // returns ctx.Err(), they may or may not be, and nothing but the genome will
 // tell. Otherwise nothing was changed, and the error is [ErrFenced],
-// [ErrFull], [ErrClosed], one of package genome, or why the actor has failed.
+// [ErrFull], [ErrClosed], a [*NotWritableError], one of package genome, or why
+// the actor has failed.
 func (a *Actor) Edit(ctx context.Context, fn func(g *genome.Genome) (Edit, error)) ([]genome.Op, error) {
-	var ops []genome.Op
-	var refused error
-	err := a.submit(ctx, 1, opBytes, func() { ops, refused = a.edit(fn) })
-	if err == nil {
-		err = refused
+	size := editBytes
+	for {
+		var ops []genome.Op
+		var refused error
+		err := a.submit(ctx, 1, size, func() { ops, refused = a.edit(fn, size) })
+		if big, ok := errors.AsType[*editSizeError](refused); ok && err == nil {
+			size = 2 * big.size // fn may want more the next time it looks
+			continue
+		}
+		if err == nil {
+			err = refused
+		}
+		if err != nil {
+			return nil, err
+		}
+		return ops, nil
 	}
-	if err != nil {
-		return nil, err
+}
+
+// editBytes is what an edit is counted as before it is known. One that turns
+// out larger is put off and comes again with its size, so that room on the
+// disk and the bound of a batch hold for it too.
+const editBytes = 1 << 10
+
+// An editSizeError puts an edit off that is larger than it was counted as.
+type editSizeError struct{ size int }
+
+func (e *editSizeError) Error() string { return fmt.Sprintf("this edit takes %d bytes", e.size) }
+
+func (e *Edit) bytes() int {
+	if e.Delete {
+		return opBytes * max(e.N, 1) // each gene may be a run of its own
 	}
-	return ops, nil
+	return opBytes + len(e.Genes)
 }
 
 // edit does the work of Edit in the writer.
-func (a *Actor) edit(fn func(g *genome.Genome) (Edit, error)) ([]genome.Op, error) {
+func (a *Actor) edit(fn func(g *genome.Genome) (Edit, error), size int) ([]genome.Op, error) {
 	if reason, fenced := a.fencedLocked(); fenced {
 		return nil, fmt.Errorf("%w: %s", ErrFenced, reason)
 	}
 	e, err := callEdit(fn, a.g)
 	if err != nil {
 		return nil, err
+	}
+	if n := e.bytes(); n > size {
+		return nil, &editSizeError{n}
 	}
 	var ops []genome.Op
 	if e.Delete {
