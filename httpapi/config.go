@@ -79,9 +79,9 @@ const (
 
 // tuning holds what only tests change.
 type tuning struct {
-	header, body, idle, grace, twinGrace time.Duration
-	conns                                int
-	listen                               func(ctx context.Context, addr string) (net.Listener, error)
+	header, body, idle, grace, twinGrace, stall time.Duration
+	conns                                       int
+	listen                                      func(ctx context.Context, addr string) (net.Listener, error)
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -100,6 +100,7 @@ func (c Config) withDefaults() (Config, error) {
 	t.header, t.body = cmp.Or(t.header, headerTimeout), cmp.Or(t.body, bodyTimeout)
 	t.idle, t.grace = cmp.Or(t.idle, idleTimeout), cmp.Or(t.grace, pullGrace)
 	t.twinGrace, t.conns = cmp.Or(t.twinGrace, twinGrace), cmp.Or(t.conns, maxConns)
+	t.stall = cmp.Or(t.stall, stallTimeout)
 	if t.listen == nil {
 		t.listen = listen
 	}

@@ -36,6 +36,8 @@
 //	POST /v1/ops/query      the same for vectors too long for a URL: {"since":{...},"limit":N}
 //	POST /v1/edit           [EditRequest] -> 201 [EditReply]
 //	GET  /v1/cluster        [ClusterReply]: every peer as this node sees it
+//	GET  /v1/elements       [ElementsReply]: the list with its tombstones; ?from=&limit=; gzip, ETag
+//	GET  /v1/changes        ?since=LSN: what happens, as SSE or NDJSON; see getChanges
 //	GET  /v1/log            ?from=LSN&limit=N&follow=true: [LogRecord] as NDJSON
 //	GET  /v1/log/info       [LogInfo]; /v1/log/stats [LogStats]; /v1/log/verify [LogVerification]
 //	GET  /v1/backup         a consistent copy of the log file

@@ -124,6 +124,7 @@ func (n *Node) putMutator(w http.ResponseWriter, r *http.Request) error {
 		return cmpErr(err, problem(codeBadRequest, "paused is missing", `send {"paused":true}`))
 	}
 	n.mutator.pause(*req.Paused)
+	n.watch.bump()
 	return writeJSON(w, http.StatusOK, MutatorRequest{Paused: n.mutator.paused()})
 }
 

@@ -38,6 +38,7 @@ type Node struct {
 	mutator *mutator
 	twins   twins
 	older   *olderDigests
+	watch   *watch
 	heart   heart
 	counts  counters
 
@@ -136,7 +137,7 @@ func newNode(ctx context.Context, cfg Config, actor *store.Actor) (*Node, error)
 	}
 	now := time.Now()
 	n := &Node{cfg: cfg, log: cfg.Log, cluster: cfg.Store.Cluster, boot: newBootID(now), started: now, actor: actor, ln: ln,
-		url: strings.TrimSuffix(cfg.Advertise, "/"), mutator: newMutator(cfg.Mutate, cfg.Store.Actor), older: newOlderDigests(),
+		url: strings.TrimSuffix(cfg.Advertise, "/"), mutator: newMutator(cfg.Mutate, cfg.Store.Actor), older: newOlderDigests(), watch: newWatch(),
 		fetching: make(chan struct{}, 1), streams: make(chan struct{}, maxStreams), joined: make(chan struct{}),
 		closing: make(chan struct{}), hurry: make(chan struct{}), done: make(chan struct{})}
 	if n.cluster == "" {
@@ -196,6 +197,7 @@ func (n *Node) run() {
 	n.loops.Go(func() { n.join(n.ctx) })
 	n.loops.Go(func() { n.pullTimer(n.ctx) })
 	n.loops.Go(func() { n.verifyLoop(n.ctx) })
+	n.loops.Go(func() { n.watchLoop(n.ctx) })
 	n.minting.Go(func() { n.mutateLoop(n.mintCtx) })
 	n.log.Info().Stringer("addr", n.ln.Addr()).Str("url", n.url).Stringer("replica", n.actor.Replica()).Msg("listening")
 	go n.supervise(served)

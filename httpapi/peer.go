@@ -169,6 +169,7 @@ func (p *peer) answeredNow() {
 	p.answered, p.failures, p.down = true, 0, false
 	p.downSince, p.lastErr = time.Time{}, nil
 	p.mu.Unlock()
+	p.n.watch.bump()
 	if wasDown {
 		p.n.log.Info().Uint32("peer", uint32(p.actor)).Int64("after_ms", time.Since(since).Milliseconds()).Msg("peer back")
 	}
@@ -197,6 +198,7 @@ func (p *peer) failedNow(ctx context.Context, err error) {
 	}
 	since, next := now.Sub(p.downSince), p.nextTry
 	p.mu.Unlock()
+	p.n.watch.bump()
 	if report {
 		p.n.log.Warn().Uint32("peer", uint32(p.actor)).Int64("since_ms", since.Milliseconds()).
 			Str("err", shortError(err)).Int64("next_try_ms", next.Milliseconds()).Msg("peer unreachable")
@@ -240,10 +242,11 @@ func (p *peer) version() genome.Version {
 // delivered notes that the peer holds replica's events up to dot.
 func (p *peer) delivered(heads []genome.Head) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, h := range heads {
 		p.vv = p.vv.With(genome.Dot{Replica: h.Replica, Seq: h.Seq})
 	}
+	p.mu.Unlock()
+	p.n.watch.bump()
 }
 
 // ask gets the peer's heads and learns from them. It is how every exchange

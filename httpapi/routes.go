@@ -30,6 +30,7 @@ const (
 	mediaNDJSON = "application/x-ndjson"
 	mediaText   = "text/plain"
 	mediaBytes  = "application/octet-stream"
+	mediaEvents = "text/event-stream"
 )
 
 // routes returns the table. Entries are added and never changed: see the
@@ -53,6 +54,11 @@ func (n *Node) routes() []route {
 			accepts: js, answers: []int{201, 408, 409, 412, 413, 415, 422, 429, 507}, sends: js},
 		{pattern: "GET /v1/cluster", summary: "Every actor as this one sees it", handle: n.getCluster,
 			query: []string{"fresh: true asks the peers again"}, sends: js},
+		{pattern: "GET /v1/elements", summary: "The list with its tombstones, as columns", handle: n.getElements,
+			query: []string{"from: first element, from 0", "limit: most elements"}, answers: []int{304}, sends: js},
+		{pattern: "GET /v1/changes", summary: "What happens, as it happens", handle: n.getChanges,
+			query: []string{"since: position in the log, or now", "feed: normal ends with the present", "author: an actor",
+				"kind: insert or delete", "limit: most ops", "heartbeat: a duration"}, sends: []string{mediaEvents, mediaNDJSON}},
 		{pattern: "GET /v1/log", summary: "The records of the log", handle: n.getLog,
 			query: []string{"from: position, from 1", "limit: most records", "follow: true waits for more"}, sends: []string{mediaNDJSON}},
 		{pattern: "GET /v1/log/info", summary: "Whose log it is", handle: n.getLogInfo, sends: js},

@@ -266,14 +266,7 @@ func (n *Node) clusterReply(ctx context.Context) (ClusterReply, error) {
 	}
 	for i := range reply.Actors {
 		a := &reply.Actors[i]
-		lacks := a.VV.Lacks(all)
-		a.LacksOps = countOps(lacks)
-		for _, r := range lacks {
-			if a.Lacks == nil {
-				a.Lacks = map[string]string{}
-			}
-			a.Lacks[r.Replica.String()] = seqs(r)
-		}
+		a.setLacks(all)
 		switch {
 		case a.State == StateEqual && a.LacksOps > 0:
 			a.State = StateBehind
@@ -284,6 +277,18 @@ func (n *Node) clusterReply(ctx context.Context) (ClusterReply, error) {
 	slices.SortFunc(reply.Actors, func(a, b ActorStatus) int { return cmp.Compare(a.Actor, b.Actor) })
 	reply.Verdict, reply.Equal = verdictOf(reply.Actors)
 	return reply, nil
+}
+
+// setLacks notes what a lacks of all.
+func (a *ActorStatus) setLacks(all genome.Version) {
+	lacks := a.VV.Lacks(all)
+	a.Lacks, a.LacksOps = nil, countOps(lacks)
+	for _, r := range lacks {
+		if a.Lacks == nil {
+			a.Lacks = map[string]string{}
+		}
+		a.Lacks[r.Replica.String()] = seqs(r)
+	}
 }
 
 // seqs returns the range without its replica: "404-412" or "404".

@@ -1,0 +1,342 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"crdt-genome/genome"
+)
+
+const (
+	// watchEvery is the pause between two rounds of questions to the peers
+	// while somebody reads /v1/changes, and watchPerPeer what each peer adds,
+	// so that 50 peers are asked once a second and not twice.
+	watchEvery   = 500 * time.Millisecond
+	watchPerPeer = 10 * time.Millisecond
+
+	// viewFor is how long one view of the cluster serves all streams.
+	viewFor = 20 * time.Millisecond
+
+	// heardFor is how long what a peer says of the others is believed: it
+	// must outlast a round in which one of them does not answer.
+	heardFor = 2*askTimeout + watchEvery
+
+	// maxHeard is the number of peers that are asked what they know of the
+	// others. In a larger group that would cost too much.
+	maxHeard = 64
+)
+
+// A watch serves those who look on: it asks the peers more often while
+// anybody does, and wakes the streams when something may have changed. Nothing
+// else depends on it.
+type watch struct {
+	elements *elementsCache
+	first    chan struct{} // capacity 1: somebody began to look on
+
+	mu      sync.Mutex
+	readers int
+	changed chan struct{}              // closed at the next bump
+	heard   map[genome.ActorID]hearsay // by who says it; looked up only
+	asked   bool                       // one round is complete
+	view    *ClusterView
+	viewAt  time.Time // zero: view is out of date
+}
+
+// hearsay is what a peer says of the others.
+type hearsay struct {
+	actors []ActorStatus
+	at     time.Time
+}
+
+func newWatch() *watch {
+	return &watch{elements: newElementsCache(), first: make(chan struct{}, 1), changed: make(chan struct{}),
+		heard: map[genome.ActorID]hearsay{}}
+}
+
+// join counts a reader in; the caller must leave.
+func (w *watch) join() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.readers++
+	if w.readers == 1 {
+		wake(w.first)
+	}
+}
+
+func (w *watch) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.readers--
+}
+
+// watched reports whether anybody looks on.
+func (w *watch) watched() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.readers > 0
+}
+
+// next returns a channel that is closed when something may have changed. Call
+// it before looking.
+func (w *watch) next() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.changed
+}
+
+// bump wakes the streams.
+func (w *watch) bump() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.readers == 0 {
+		return
+	}
+	w.viewAt = time.Time{}
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// watchLoop asks the peers while somebody looks on.
+func (n *Node) watchLoop(ctx context.Context) {
+	pause := watchEvery + time.Duration(len(n.peers))*watchPerPeer
+	for {
+		select {
+		case <-n.watch.first:
+		case <-ctx.Done():
+			return
+		}
+		for n.watch.watched() {
+			n.freshen(ctx)
+			n.overhear(ctx)
+			n.watch.bump()
+			if !sleep(ctx, pause) {
+				return
+			}
+		}
+	}
+}
+
+// overhear asks each peer that answers what it knows of the others: an actor
+// that we do not reach may be well, and only the link to it cut.
+func (n *Node) overhear(ctx context.Context) {
+	var g errgroup.Group
+	g.SetLimit(verifyParallel)
+	for _, p := range n.peers[:min(len(n.peers), maxHeard)] {
+		if !p.reachable() {
+			continue
+		}
+		g.Go(func() error {
+			var r ClusterReply
+			if err := p.getJSON(ctx, call{path: "/v1/cluster"}, &r); err != nil {
+				return nil // that it does not answer shows elsewhere
+			}
+			n.watch.mu.Lock()
+			defer n.watch.mu.Unlock()
+			n.watch.heard[p.actor] = hearsay{r.Actors, time.Now()}
+			return nil
+		})
+	}
+	_ = g.Wait() // the functions have no errors
+	n.watch.mu.Lock()
+	defer n.watch.mu.Unlock()
+	n.watch.asked = true
+}
+
+func (p *peer) reachable() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.answered && p.downSince.IsZero()
+}
+
+// Verdicts that only a ClusterView has; see there.
+const (
+	VerdictConnecting  = "connecting"  // nobody has been asked yet
+	VerdictPartitioned = "partitioned" // groups that do not reach each other hold different ops
+)
+
+// A ClusterView is what GET /v1/changes tells of all actors: a ClusterReply to
+// which what the peers say of each other has been added. An actor is
+// unreachable to a ClusterReply if the answering node does not reach it; a
+// view knows whether somebody does.
+type ClusterView struct {
+	Verdict string             `json:"verdict"` // converged, behind, partitioned, unreachable, diverged or connecting
+	Equal   int                `json:"equal"`   // actors that are reached and lack nothing that anybody is known to hold
+	Of      int                `json:"of"`
+	Groups  [][]genome.ActorID `json:"groups"` // actors that reach each other, over others too; by their first actor
+	Replica genome.ReplicaID   `json:"replica"`
+	Ops     uint64             `json:"ops"` // of the answering node, as are the next two
+	Genes   int                `json:"genes"`
+	Digest  string             `json:"digest"`
+	Paused  bool               `json:"paused"`           // its mutator
+	Fenced  string             `json:"fenced,omitempty"` // why it mints nothing
+
+	actors []ActorView
+}
+
+// An ActorView is one actor in a ClusterView.
+type ActorView struct {
+	ActorStatus
+	Through []genome.ActorID `json:"through,omitempty"` // unreachable from here: who reaches it
+}
+
+// clusterView returns the present view, which all streams share.
+func (n *Node) clusterView(ctx context.Context) (*ClusterView, error) {
+	w := n.watch
+	w.mu.Lock()
+	view, at := w.view, w.viewAt
+	w.mu.Unlock()
+	if view != nil && time.Since(at) < viewFor && view.Ops == n.actor.LSN() {
+		return view, nil
+	}
+	now := time.Now()
+	reply, err := n.clusterReply(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	heard := maps.Clone(w.heard)
+	maps.DeleteFunc(heard, func(_ genome.ActorID, h hearsay) bool { return now.Sub(h.at) > heardFor })
+	v := newClusterView(reply, heard)
+	if !w.asked && reply.Rounds == 0 && len(n.peers) > 0 {
+		v.Verdict = VerdictConnecting
+	}
+	v.Replica, v.Paused = n.actor.Replica(), n.mutator.paused()
+	w.view, w.viewAt = v, now
+	return v, nil
+}
+
+// newClusterView adds to what a node knows itself what its peers have said.
+func newClusterView(reply ClusterReply, heard map[genome.ActorID]hearsay) *ClusterView {
+	v := &ClusterView{Of: reply.Of, Fenced: reply.Fenced}
+	links := newLinks(reply.Actors)
+	for _, a := range reply.Actors {
+		v.actors = append(v.actors, ActorView{ActorStatus: a})
+		if a.Self {
+			v.Ops, v.Genes, v.Digest = a.Ops, a.Genes, a.Digest
+		}
+	}
+	for i := range v.actors {
+		a := &v.actors[i]
+		if !a.Self && a.State != StateUnreachable {
+			links.join(links.self, a.Actor)
+			v.hear(a.Actor, heard[a.Actor].actors, links)
+		}
+	}
+	v.Groups = links.groups()
+	v.judge()
+	return v
+}
+
+// hear takes in what a peer says of the others. Vectors only grow within one
+// run of a process, so the larger is the newer.
+func (v *ClusterView) hear(from genome.ActorID, said []ActorStatus, links *links) {
+	for _, s := range said {
+		i, ok := slices.BinarySearchFunc(v.actors, s.Actor, func(a ActorView, id genome.ActorID) int { return cmp.Compare(a.Actor, id) })
+		if !ok || s.State == StateUnreachable || s.Actor == from && !s.Self {
+			continue
+		}
+		a := &v.actors[i]
+		links.join(from, s.Actor)
+		if a.Self {
+			continue
+		}
+		if a.State == StateUnreachable {
+			a.Through = append(a.Through, from)
+		}
+		if a.Boot == "" || a.Boot == s.Boot || s.Self {
+			for _, e := range s.VV {
+				a.VV = a.VV.With(genome.Dot(e))
+			}
+			a.Ops, a.Boot = a.VV.Ops(), cmp.Or(a.Boot, s.Boot)
+		}
+	}
+}
+
+// judge says what each actor lacks, and the verdict over all. Of an actor that
+// has never been heard of nothing is said but that it is not reached.
+func (v *ClusterView) judge() {
+	var all genome.Version
+	for _, a := range v.actors {
+		for _, e := range a.VV {
+			all = all.With(genome.Dot(e))
+		}
+	}
+	diverged, lacking := false, false
+	for i := range v.actors {
+		a := &v.actors[i]
+		a.setLacks(all)
+		known, reached := a.Self || a.Boot != "", a.Self || a.State != StateUnreachable || len(a.Through) > 0
+		diverged = diverged || a.State == StateDiverged
+		lacking = lacking || known && a.LacksOps > 0
+		if known && reached && a.LacksOps == 0 && a.State != StateDiverged {
+			v.Equal++
+		}
+	}
+	switch {
+	case diverged:
+		v.Verdict = StateDiverged
+	case len(v.Groups) > 1 && lacking:
+		v.Verdict = VerdictPartitioned
+	case len(v.Groups) > 1:
+		v.Verdict = StateUnreachable
+	case lacking:
+		v.Verdict = StateBehind
+	default:
+		v.Verdict = VerdictConverged
+	}
+}
+
+// links are who reaches whom, as a forest of groups.
+type links struct {
+	self   genome.ActorID
+	actors []genome.ActorID // ascending
+	parent map[genome.ActorID]genome.ActorID
+}
+
+func newLinks(actors []ActorStatus) *links {
+	l := &links{parent: map[genome.ActorID]genome.ActorID{}}
+	for _, a := range actors {
+		if a.Self {
+			l.self = a.Actor
+		}
+		l.actors = append(l.actors, a.Actor)
+		l.parent[a.Actor] = a.Actor
+	}
+	return l
+}
+
+func (l *links) find(a genome.ActorID) genome.ActorID {
+	for l.parent[a] != a {
+		a = l.parent[a]
+	}
+	return a
+}
+
+// join makes one group of two, which goes by its first actor.
+func (l *links) join(a, b genome.ActorID) {
+	a, b = l.find(a), l.find(b)
+	l.parent[max(a, b)] = min(a, b)
+}
+
+func (l *links) groups() [][]genome.ActorID {
+	var groups [][]genome.ActorID
+	at := map[genome.ActorID]int{} // index by first actor; looked up only
+	for _, a := range l.actors {
+		first := l.find(a)
+		i, ok := at[first]
+		if !ok {
+			i = len(groups)
+			at[first] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], a)
+	}
+	return groups
+}
