@@ -137,7 +137,7 @@ func (c *Client) accept(resp *http.Response) error {
 		return nil
 	}
 	p := &Problem{}
-	if err := json.NewDecoder(resp.Body).Decode(p); err != nil || p.Code == "" {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxProblem)).Decode(p); err != nil || p.Code == "" {
 		p = &Problem{Status: resp.StatusCode, Code: "http_" + strconv.Itoa(resp.StatusCode), Title: resp.Status, Detail: resp.Status}
 	}
 	p.Status = resp.StatusCode
@@ -265,13 +265,16 @@ func (c *Client) Post(ctx context.Context, b genome.Block) (PostReply, error) {
 	if err != nil {
 		return PostReply{}, err
 	}
-	return c.postBlock(ctx, data)
+	return c.postBlock(ctx, data, 0)
 }
 
-func (c *Client) postBlock(ctx context.Context, data []byte) (PostReply, error) {
+// postBlock sends an encoded block; age is that of its oldest op. A POST whose
+// answer is lost is never sent again by net/http, only by the caller, who
+// knows: it has neither an Idempotency-Key nor another sign that it may be.
+func (c *Client) postBlock(ctx context.Context, data []byte, age time.Duration) (PostReply, error) {
 	var reply PostReply
 	return reply, c.getJSON(ctx, call{method: http.MethodPost, path: "/genome", body: data, timeout: bulkTimeout,
-		header: map[string]string{"Content-Type": genome.MediaType}}, &reply)
+		header: map[string]string{"Content-Type": genome.MediaType, headerAge: strconv.FormatInt(age.Milliseconds(), 10)}}, &reply)
 }
 
 // Edit makes the node mint an edit.

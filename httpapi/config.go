@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -29,7 +28,7 @@ type Peer struct {
 type Config struct {
 	Store     store.Config // Log is replaced by the field below
 	Listen    string       // "127.0.0.1:8000"; port 0: any free one
-	Listener  net.Listener // if set, taken over instead of listening on Listen
+	Listener  net.Listener // if set, taken over instead of listening on Listen; closed in any case
 	Advertise string       // URL that others dial; default http:// and the address listened on
 	Insecure  bool         // allow an address that is not loopback, although nothing is authenticated
 
@@ -81,7 +80,6 @@ const (
 type tuning struct {
 	header, body, idle, grace, twinGrace, stall time.Duration
 	conns                                       int
-	listen                                      func(ctx context.Context, addr string) (net.Listener, error)
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -101,9 +99,6 @@ func (c Config) withDefaults() (Config, error) {
 	t.idle, t.grace = cmp.Or(t.idle, idleTimeout), cmp.Or(t.grace, pullGrace)
 	t.twinGrace, t.conns = cmp.Or(t.twinGrace, twinGrace), cmp.Or(t.conns, maxConns)
 	t.stall = cmp.Or(t.stall, stallTimeout)
-	if t.listen == nil {
-		t.listen = listen
-	}
 	c.Log = c.Log.With().Uint32("actor", uint32(c.Store.Actor)).Logger()
 	c.Store.Log = c.Log
 	if c.VerifyInterval < 0 || c.PullInterval < 0 || c.JoinTimeout < 0 {

@@ -45,6 +45,7 @@
 //	PUT  /v1/log-level      {"level":"debug"}
 //	GET  /v1/version        [VersionReply]
 //	GET  /v1/openapi.json   all of this for programs
+//	GET  /metrics           for Prometheus; metrics.go lists them
 //	GET  /livez /readyz /healthz   ?verbose
 //	GET  /                  three lines of text
 //

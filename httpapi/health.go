@@ -17,8 +17,12 @@ import (
 	"crdt-genome/genome"
 )
 
-// stallAfter is how long the apply loop may stand still before /livez fails.
-const stallAfter = 10 * time.Second
+// stallAfter is how long the apply loop may stand still before /livez fails,
+// and beatEvery how often it is asked for a sign of life.
+const (
+	stallAfter = 10 * time.Second
+	beatEvery  = stallAfter / 8
+)
 
 // heart remembers when the apply loop last answered.
 type heart struct {
@@ -26,18 +30,40 @@ type heart struct {
 	last time.Time
 }
 
-// beat asks the apply loop for a sign of life, for at most a second, so that a
-// probe with a short timeout gets an answer, and says for how long there was none.
-func (n *Node) beat(ctx context.Context) time.Duration {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	err := n.actor.View(ctx, func(*genome.Genome) {})
-	n.heart.mu.Lock()
-	defer n.heart.mu.Unlock()
-	if err == nil {
-		n.heart.last = time.Now()
+func (h *heart) beat(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = now
+}
+
+// still returns for how long there has been no beat.
+func (h *heart) still(now time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return now.Sub(h.last)
+}
+
+// beatLoop asks the apply loop for signs of life. It may itself stand still
+// with the loop, on its lock: so that is noticed by a timer, which counts the
+// stall and leaves the goroutines in the log for whoever looks for the cause.
+// A disk that takes so long for a sync looks the same, and is as bad.
+func (n *Node) beatLoop(ctx context.Context) {
+	stall := time.AfterFunc(stallAfter, n.stalled)
+	defer stall.Stop()
+	for sleep(ctx, beatEvery) {
+		if n.actor.View(ctx, func(*genome.Genome) {}) == nil {
+			n.heart.beat(time.Now())
+			stall.Reset(stallAfter)
+		}
 	}
-	return time.Since(n.heart.last)
+}
+
+// stalled is called once for each stall.
+func (n *Node) stalled() {
+	n.counts.stalls.Add(1)
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	n.log.Error().Str("event", "apply_stalled").Dur("after_ms", stallAfter).Bytes("stacks", stacks).Msg("apply loop stalled")
 }
 
 // A check is one line of a health answer.
@@ -48,18 +74,18 @@ type check struct {
 }
 
 func (n *Node) getLive(w http.ResponseWriter, r *http.Request) error {
-	return answerChecks(w, r, "livez", []check{n.checkApply(r.Context())})
+	return answerChecks(w, r, "livez", []check{n.checkApply()})
 }
 
-func (n *Node) checkApply(ctx context.Context) check {
-	if stalled := n.beat(ctx); stalled > stallAfter {
-		return check{"apply", false, fmt.Sprintf("failed: no sign of life for %v", stalled.Round(time.Second))}
+func (n *Node) checkApply() check {
+	if still := n.heart.still(time.Now()); still > stallAfter {
+		return check{"apply", false, fmt.Sprintf("failed: no sign of life for %v", still.Round(time.Second))}
 	}
 	return check{"apply", true, "ok"}
 }
 
 func (n *Node) getReady(w http.ResponseWriter, r *http.Request) error {
-	return answerChecks(w, r, "readyz", []check{n.checkLog(), n.checkSync(), n.checkApply(r.Context())})
+	return answerChecks(w, r, "readyz", []check{n.checkLog(), n.checkSync(), n.checkApply()})
 }
 
 func (n *Node) checkLog() check {
@@ -74,9 +100,8 @@ func (n *Node) checkSync() check {
 	if !n.pulled.Load() && !n.cfg.ReadyAlone && len(n.peers) > 0 {
 		return check{"sync", false, "failed: no peer has answered yet"}
 	}
-	mine := n.actor.Version()
 	for _, p := range n.peers {
-		if lag := countOps(mine.Lacks(p.version())); lag > n.cfg.ReadyLag {
+		if lag := p.lacked(); lag > n.cfg.ReadyLag {
 			return check{"sync", false, fmt.Sprintf("failed: %d ops behind peer %d (limit %d)", lag, p.actor, n.cfg.ReadyLag)}
 		}
 	}

@@ -73,7 +73,7 @@ func (l *lab) config(i int) Config {
 		tune:           tuning{grace: 10 * time.Millisecond},
 	}
 	if l.mem {
-		cfg.tune.listen = func(context.Context, string) (net.Listener, error) { return l.paths.listen(name(i)), nil }
+		cfg.Listener = l.paths.listen(name(i))
 	}
 	for j := range l.count {
 		cfg.AllowHosts = append(cfg.AllowHosts, name(j))

@@ -21,7 +21,7 @@ const (
 	netHTTPSlop = 4 << 10
 
 	// maxConns is the number of open connections: ten for each of 50 peers.
-	// More wait in the kernel's queue until one is closed.
+	// More: one that waits for its client is closed; see conns.
 	maxConns = 512
 
 	// headerTimeout, bodyTimeout, idleTimeout: a slow client is cut off. A
@@ -47,20 +47,32 @@ const (
 	// maxTwins is the number of processes of one actor that are remembered.
 	maxTwins = 8
 
+	// maxComplaints is the number of different complaints about one process of
+	// a peer that are logged; it chooses some of the words itself.
+	maxComplaints = 64
+
 	// digestCache is the number of answers about older vectors that are kept.
 	digestCache = 16
 )
 
 // Limits of what a node asks of others.
 const (
-	// maxPushBytes leaves the block's table of replicas room below maxBody.
-	maxPushBytes = maxBody - 64<<10
+	// maxPushBytes bounds the one batch that is on its way to a peer, which is
+	// all that is ever queued for it: the rest stays in the log.
+	maxPushBytes = 256 << 10
+
+	// maxChunk bounds a chunk of /v1/ops. It leaves the block's table of
+	// replicas room below maxBody.
+	maxChunk = maxBody - 64<<10
 
 	// maxQuery is the longest vector put into a URL; longer ones are POSTed.
 	maxQuery = 4 << 10
 
 	// maxReply bounds what is read of a peer's answer: a genome of 32 Mi genes.
 	maxReply = 64 << 20
+
+	// maxProblem bounds what is read of a refusal.
+	maxProblem = 1 << 20
 
 	// dialTimeout, askTimeout, bulkTimeout: nothing waits for a peer longer.
 	dialTimeout = 2 * time.Second
@@ -97,6 +109,9 @@ const (
 
 	// smallGap is the number of missing ops up to which pullGrace is given.
 	smallGap = 1024
+
+	// slowPass is how long a pull from one peer waits for that from another.
+	slowPass = 2 * time.Second
 
 	// pullRetries is how often a pull that failed is tried again before it is
 	// left to the next interval.

@@ -41,8 +41,11 @@ type Node struct {
 	watch   *watch
 	heart   heart
 	counts  counters
+	conns   *conns
+	metrics *metrics
+	scrape  http.Handler // of /metrics
 
-	fetching chan struct{}          // capacity 1: one chunk is pulled at a time
+	fetching chan struct{}          // capacity 1: one pull at a time; see pass
 	streams  chan struct{}          // capacity maxStreams: followed logs
 	joined   chan struct{}          // closed when peers have been asked about ourselves
 	pulled   atomic.Bool            // one pull has been complete
@@ -50,6 +53,8 @@ type Node struct {
 	twin     atomic.Pointer[bootID] // an older process that runs as this actor
 	lonely   bool                   // only in verifyLoop: that nobody answers has been dealt with
 	fresh    freshness
+	verified verified
+	pending  pendingClock
 
 	ctx           context.Context // of the loops
 	cancel        context.CancelFunc
@@ -70,7 +75,7 @@ type Node struct {
 
 // counters count what a person may want to know the number of.
 type counters struct {
-	panics, forks, diverged, rounds, pullRounds atomic.Uint64
+	panics, stalls, forks, diverged, rounds, pullRounds atomic.Uint64
 
 	mu       sync.Mutex
 	rejected map[string]uint64 // by code; the codes are finite
@@ -87,14 +92,14 @@ func (c *counters) reject(code string) {
 
 // Counts are totals since the node's start.
 type Counts struct {
-	Panics, Forks, Diverged, Rounds, PullRounds uint64
-	Rejected                                    map[string]uint64 // by code
-	Posts, PostsFailed                          uint64            // batches, over all peers
+	Panics, Stalls, Forks, Diverged, Rounds, PullRounds uint64
+	Rejected                                            map[string]uint64 // by code
+	Posts, PostsFailed                                  uint64            // batches, over all peers
 }
 
 // Counts returns the totals since the start.
 func (n *Node) Counts() Counts {
-	c := Counts{Panics: n.counts.panics.Load(), Forks: n.counts.forks.Load(), Diverged: n.counts.diverged.Load(),
+	c := Counts{Panics: n.counts.panics.Load(), Stalls: n.counts.stalls.Load(), Forks: n.counts.forks.Load(), Diverged: n.counts.diverged.Load(),
 		Rounds: n.counts.rounds.Load(), PullRounds: n.counts.pullRounds.Load(), Rejected: map[string]uint64{}}
 	n.counts.mu.Lock()
 	for code, k := range n.counts.rejected {
@@ -114,26 +119,43 @@ func (n *Node) Counts() Counts {
 // until Close. Errors of store pass through; see also [ListenError] and
 // [UnsafeBindError].
 func Start(ctx context.Context, cfg Config) (*Node, error) {
+	ln := cfg.Listener
 	cfg, err := cfg.withDefaults()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, closeListener(ln))
 	}
+	m := newMetrics()
+	cfg.Store.Committed = m.committed
 	actor, err := store.Open(ctx, cfg.Store)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, closeListener(ln))
 	}
-	n, err := newNode(ctx, cfg, actor)
+	n, err := newNode(ctx, cfg, actor, m)
 	if err != nil {
-		return nil, errors.Join(err, actor.Close())
+		return nil, errors.Join(err, actor.Close(), closeListener(ln))
 	}
 	n.run()
 	return n, nil
 }
 
-func newNode(ctx context.Context, cfg Config, actor *store.Actor) (*Node, error) {
-	ln, err := cfg.tune.listen(ctx, cfg.Listen)
-	if err != nil {
-		return nil, err
+// closeListener closes a listener that was handed over.
+func closeListener(ln net.Listener) error {
+	if ln == nil {
+		return nil
+	}
+	if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+func newNode(ctx context.Context, cfg Config, actor *store.Actor, m *metrics) (*Node, error) {
+	ln := cfg.Listener
+	if ln == nil {
+		var err error
+		if ln, err = listen(ctx, cfg.Listen); err != nil {
+			return nil, err
+		}
 	}
 	now := time.Now()
 	n := &Node{cfg: cfg, log: cfg.Log, cluster: cfg.Store.Cluster, boot: newBootID(now), started: now, actor: actor, ln: ln,
@@ -146,8 +168,10 @@ func newNode(ctx context.Context, cfg Config, actor *store.Actor) (*Node, error)
 	if n.url == "" {
 		n.url = "http://" + ln.Addr().String()
 	}
+	n.conns, n.metrics = newConns(cfg.tune.conns), m
+	n.scrape = n.newScrape()
 	n.twins = twins{grace: cfg.tune.twinGrace, seen: map[genome.ActorID][]sighting{}}
-	n.heart.last = now
+	n.heart.beat(now)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.mintCtx, n.mintCancel = context.WithCancel(n.ctx)
 	n.streamsCtx, n.streamsCancel = context.WithCancel(n.ctx)
@@ -198,6 +222,7 @@ func (n *Node) run() {
 	n.loops.Go(func() { n.pullTimer(n.ctx) })
 	n.loops.Go(func() { n.verifyLoop(n.ctx) })
 	n.loops.Go(func() { n.watchLoop(n.ctx) })
+	n.loops.Go(func() { n.beatLoop(n.ctx) })
 	n.minting.Go(func() { n.mutateLoop(n.mintCtx) })
 	n.log.Info().Stringer("addr", n.ln.Addr()).Str("url", n.url).Stringer("replica", n.actor.Replica()).Msg("listening")
 	go n.supervise(served)

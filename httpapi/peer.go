@@ -37,6 +37,7 @@ type peer struct {
 type peerState struct {
 	boot     bootID
 	vv       genome.Version // what it is known to hold
+	heads    []genome.Head  // what it said last, with chains
 	replica  string
 	answered bool // at least once
 
@@ -48,20 +49,49 @@ type peerState struct {
 	lastWake  time.Time
 	nextTry   time.Duration // pause that the sender chose last
 
-	complained map[string]bool // what has been logged once of this boot
+	complained map[string]bool // what has been logged once of this boot; ≤ maxComplaints
 	clockOff   bool            // its last answer's clock was far from ours
 	forks      map[genome.ReplicaID]Fork
-	alarm      string // the divergence logged last
+	alarm      bool // it has diverged, and that was named
 
-	verdict     string // of the last verification: one of State…
-	genes       int
-	digest      string
-	logBytes    int64
-	rtt         time.Duration
-	behindSince time.Time // zero: lacks nothing
+	verdict  string // of the last verification: one of State…
+	genes    int
+	digest   string
+	logBytes int64
+	rtt      time.Duration
+	lags     lag // it behind us
+	leads    lag // we behind it
 
 	posts, failed uint64
+	refused       uint64 // unit events that it refused for good
+	inFlight      int    // bytes of the batch on its way
 	pushedTo      uint64 // position in our log up to which its sender is done
+}
+
+// A lag tells for how long one side has been lacking the oldest event that it
+// lacks, at most: since the instant whose vector, target, it has not reached.
+// It is 0 when nothing is lacking, and does not grow while events come in as
+// fast as they are made.
+type lag struct {
+	target genome.Version
+	since  time.Time // zero: lacks nothing
+}
+
+// update compares what one side has with what the other has, want.
+func (l *lag) update(have, want genome.Version, now time.Time) {
+	switch {
+	case have.Covers(want):
+		*l = lag{}
+	case l.since.IsZero() || have.Covers(l.target):
+		*l = lag{want, now}
+	}
+}
+
+func (l *lag) age(now time.Time) time.Duration {
+	if l.since.IsZero() {
+		return 0
+	}
+	return now.Sub(l.since)
 }
 
 func (n *Node) newPeer(p Peer, rt http.RoundTripper) *peer {
@@ -130,17 +160,22 @@ func (p *peer) checkReply(resp *http.Response) error {
 }
 
 // setBootLocked notes which process answers. What a new one holds is unknown:
-// its log may be older than what the last one told us.
+// its log may be older than what the last one told us, and need not have forked.
 func (p *peer) setBootLocked(boot bootID) {
 	if boot == p.boot {
 		return
 	}
 	if p.boot != "" {
 		p.vv = nil
+		p.lags, p.leads = lag{}, lag{}
 		wake(p.wakePush)
 	}
 	p.boot = boot
 	clear(p.complained)
+	// Its log may be another one. If the fork or the divergence is still there,
+	// the next exchange finds it again.
+	clear(p.forks)
+	p.alarm = false
 }
 
 // wake tells a loop that there is something to do; it never blocks.
@@ -154,8 +189,10 @@ func wake(c chan struct{}) {
 // once calls f unless it has been called for what, since the peer's last start.
 func (p *peer) once(what string, f func()) {
 	p.mu.Lock()
-	seen := p.complained[what]
-	p.complained[what] = true
+	seen := p.complained[what] || len(p.complained) >= maxComplaints
+	if !seen {
+		p.complained[what] = true
+	}
 	p.mu.Unlock()
 	if !seen {
 		f()
@@ -167,7 +204,7 @@ func (p *peer) answeredNow() {
 	p.mu.Lock()
 	first, wasDown, since := !p.answered, p.down, p.downSince
 	p.answered, p.failures, p.down = true, 0, false
-	p.downSince, p.lastErr = time.Time{}, nil
+	p.downSince, p.lastErr, p.nextTry = time.Time{}, nil, 0
 	p.mu.Unlock()
 	p.n.watch.bump()
 	if wasDown {
@@ -232,6 +269,22 @@ func (p *peer) signOfLife(boot bootID) {
 	}
 }
 
+// holds notes what the peer said that it holds.
+func (p *peer) holds(heads []genome.Head) {
+	mine := p.n.actor.Version()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heads, p.vv = heads, versionOf(heads)
+	p.measureLocked(mine)
+}
+
+// measureLocked brings the lags up to date with mine, what we hold.
+func (p *peer) measureLocked(mine genome.Version) {
+	now := time.Now()
+	p.lags.update(p.vv, mine, now)
+	p.leads.update(mine, p.vv, now)
+}
+
 // version returns what the peer is known to hold.
 func (p *peer) version() genome.Version {
 	p.mu.Lock()
@@ -239,12 +292,14 @@ func (p *peer) version() genome.Version {
 	return p.vv
 }
 
-// delivered notes that the peer holds replica's events up to dot.
+// delivered notes that the peer holds each replica's events up to its head.
 func (p *peer) delivered(heads []genome.Head) {
+	mine := p.n.actor.Version()
 	p.mu.Lock()
 	for _, h := range heads {
 		p.vv = p.vv.With(genome.Dot{Replica: h.Replica, Seq: h.Seq})
 	}
+	p.measureLocked(mine)
 	p.mu.Unlock()
 	p.n.watch.bump()
 }
@@ -262,9 +317,7 @@ func (p *peer) ask(ctx context.Context) error {
 	if err := p.n.noteHeads(ctx, p, heads); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.vv = versionOf(heads)
-	p.mu.Unlock()
+	p.holds(heads)
 	p.answeredNow()
 	return nil
 }
@@ -325,8 +378,8 @@ func (n *Node) noteHeads(ctx context.Context, p *peer, heads []genome.Head) erro
 	return nil
 }
 
-// addFork names a fork, once. It is never merged and stays until a restart: to
-// mend it takes a person.
+// addFork names a fork, once. It is never merged and stays until the peer or
+// this node is started again: to mend it takes a person.
 func (p *peer) addFork(f Fork) {
 	p.mu.Lock()
 	_, known := p.forks[f.Replica]
@@ -357,4 +410,20 @@ func countOps(ranges []genome.Range) uint64 {
 		ops += r.Len()
 	}
 	return ops
+}
+
+// collect shows the peer's metrics; mine is what we hold.
+func (p *peer) collect(mine genome.Version, gauge gaugeFunc, count countFunc) {
+	p.mu.Lock()
+	s, label := p.peerState, strconv.FormatUint(uint64(p.actor), 10)
+	p.mu.Unlock()
+	s.lags.update(s.vv, mine, time.Now()) // of our copy
+	gauge(descPeerUp, truth(s.answered && s.failures == 0), label)
+	gauge(descPeerLag, float64(countOps(s.vv.Lacks(mine))), label)
+	gauge(descPeerLagAge, s.lags.age(time.Now()).Seconds(), label)
+	count(descPeerPosts, s.posts, label, "ok")
+	count(descPeerPosts, s.failed, label, "failed")
+	gauge(descPeerQueue, float64(s.inFlight), label)
+	count(descPeerDropped, s.refused, label)
+	gauge(descPeerBackoff, s.nextTry.Seconds(), label)
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"crdt-genome/genome"
@@ -22,6 +23,7 @@ import (
 // postGenome takes ops. The order of steps keeps H2 and H3: read all, check
 // all, hand over, and answer only what Receive says is durable.
 func (n *Node) postGenome(w http.ResponseWriter, r *http.Request) error {
+	start := time.Now()
 	body, err := n.readBody(w, r)
 	if err != nil {
 		return err
@@ -38,8 +40,39 @@ func (n *Node) postGenome(w http.ResponseWriter, r *http.Request) error {
 	if rec.SelfAhead || rec.Pending > 0 {
 		n.wantPull(src)
 	}
+	n.pending.note(rec.Pending > 0, time.Now())
+	if age, err := strconv.ParseInt(r.Header.Get(headerAge), 10, 64); err == nil && rec.Applied > 0 {
+		n.metrics.age.Observe((time.Duration(age)*time.Millisecond + time.Since(start)).Seconds())
+	}
 	n.stampHeads(w)
 	return answerReceipt(w, rec)
+}
+
+// A pendingClock tells for how long some op has been parked, at most. The
+// parking itself has no clock.
+type pendingClock struct {
+	mu    sync.Mutex
+	since time.Time // zero: nothing was parked when last seen
+}
+
+// note starts the clock when ops are parked.
+func (c *pendingClock) note(parked bool, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if parked && c.since.IsZero() {
+		c.since = now
+	}
+}
+
+// pendingFor returns the age of the clock, and stops it if none is parked.
+func (n *Node) pendingFor(parked int) time.Duration {
+	n.pending.mu.Lock()
+	defer n.pending.mu.Unlock()
+	if parked == 0 || n.pending.since.IsZero() {
+		n.pending.since = time.Time{}
+		return 0
+	}
+	return time.Since(n.pending.since)
 }
 
 // source says whom a batch comes from. Only configured peers have a parking
@@ -89,6 +122,7 @@ func (n *Node) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 	}
 	// The body is here; what follows may take longer than it may have taken.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	n.conns.work(r.Context(), true)
 	return data, nil
 }
 
@@ -178,6 +212,9 @@ func rank(c genome.Code) int {
 func (n *Node) storeProblem(err error) error {
 	select {
 	case <-n.actor.Done():
+		if errors.Is(err, store.ErrStoreFull) {
+			return err
+		}
 		if n.stopping.Load() {
 			return problem(codeStopping, "this actor is stopping", "")
 		}

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"crdt-genome/genome"
 	"crdt-genome/store"
@@ -49,10 +53,9 @@ func (p *peer) isDown() bool {
 	return p.down
 }
 
-// pull brings us what p has and we lack. Each chunk is asked for with the
-// vector that we have then, one chunk at a time over all peers, so that two
-// pulls at once do not fetch the same ops, and one that breaks off goes on
-// where it was.
+// pull brings us what p has and we lack. It is done in passes: a second one
+// only if other ops have come to p meanwhile. Whatever breaks off is gone on
+// with where it was, since each pass begins with the vector that we have then.
 func (p *peer) pull(ctx context.Context, grace time.Duration) error {
 	if err := p.ask(ctx); err != nil {
 		return err
@@ -64,12 +67,13 @@ func (p *peer) pull(ctx context.Context, grace time.Duration) error {
 	}
 	start, got := time.Now(), 0
 	for p.lacked() > 0 {
-		applied, more, err := p.fetch(ctx)
-		got += applied
+		pass := pass{peer: p}
+		err := pass.run(ctx)
+		got += pass.applied
 		if err != nil {
 			return err
 		}
-		if applied == 0 && !more {
+		if pass.applied == 0 || len(pass.skip) > 0 {
 			break // refused, or brought by somebody else meanwhile
 		}
 	}
@@ -84,28 +88,111 @@ func (p *peer) lacked() uint64 {
 	return countOps(p.forked(p.n.actor.Version()).Lacks(p.version()))
 }
 
-// fetch gets one chunk.
-func (p *peer) fetch(ctx context.Context) (applied int, more bool, err error) {
+// A pass fetches all that a peer has, chunk by chunk. The next chunk is on its
+// way while one is written to the log:
+//
+//	ask with vector v0 -> chunk 1 -> ask with v0 + chunk 1 -> chunk 2 -> …
+//	                         |                                   |
+//	                         +-> validate, log, apply            +-> …
+//
+// So it does not end at a chunk of which we take nothing: what lies behind may
+// be good. A replica of which an op was refused is left out from then on.
+type pass struct {
+	*peer
+	applied int
+
+	mu   sync.Mutex
+	skip []genome.ReplicaID
+}
+
+func (s *pass) run(ctx context.Context) error {
+	// One pass at a time, or several would fetch the same. But a slow peer
+	// delays the others only so long.
+	slow := time.NewTimer(slowPass)
+	defer slow.Stop()
 	select {
-	case p.n.fetching <- struct{}{}:
-		defer func() { <-p.n.fetching }()
+	case s.n.fetching <- struct{}{}:
+		defer func() { <-s.n.fetching }()
+	case <-slow.C:
 	case <-ctx.Done():
-		return 0, false, ctx.Err()
+		return ctx.Err()
 	}
-	if p.lacked() == 0 {
-		return 0, false, nil // somebody else brought it while we waited
+	if s.lacked() == 0 {
+		return nil // somebody else brought it while we waited
 	}
-	block, more, err := p.Since(ctx, p.forked(p.n.actor.Version()))
-	if err != nil {
-		p.trouble(ctx, err)
-		return 0, false, err
+	g, ctx := errgroup.WithContext(ctx)
+	chunks := make(chan genome.Block)
+	g.Go(func() error {
+		defer close(chunks)
+		return s.fetch(ctx, chunks)
+	})
+	g.Go(func() error { return s.take(ctx, chunks) })
+	return g.Wait()
+}
+
+// fetch asks for one chunk after the other.
+func (s *pass) fetch(ctx context.Context, chunks chan<- genome.Block) error {
+	seen := s.forked(s.n.actor.Version())
+	for {
+		block, more, err := s.Since(ctx, seen)
+		if err != nil {
+			s.trouble(ctx, err)
+			return err
+		}
+		before := seen.Ops()
+		for _, h := range lasts(block) {
+			seen = seen.With(genome.Dot{Replica: h.Replica, Seq: h.Seq})
+		}
+		more = more && seen.Ops() > before // or it could keep us here for ever
+		select {
+		case chunks <- block:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if !more {
+			return nil
+		}
+		seen = s.without(seen)
 	}
-	rec, err := p.n.actor.Receive(ctx, store.Source{Via: store.ViaPull, From: p.actor, Peer: account(p.actor), Known: true}, block)
-	if err != nil {
-		return 0, false, err
+}
+
+// without takes the replicas to be left out as held.
+func (s *pass) without(seen genome.Version) genome.Version {
+	theirs := s.version()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.skip {
+		seen = seen.With(genome.Dot{Replica: r, Seq: theirs.Get(r)})
 	}
-	p.refusals(block, rec.Refused)
-	return rec.Applied, more && rec.Applied > 0, nil
+	return seen
+}
+
+// take logs and applies the chunks.
+func (s *pass) take(ctx context.Context, chunks <-chan genome.Block) error {
+	src := store.Source{Via: store.ViaPull, From: s.actor, Peer: account(s.actor), Known: true}
+	for block := range chunks {
+		rec, err := s.n.actor.Receive(ctx, src, block)
+		if errors.Is(err, store.ErrFull) { // others are writing: they come first
+			if !sleep(ctx, backoffFirst) {
+				return ctx.Err()
+			}
+			rec, err = s.n.actor.Receive(ctx, src, block)
+		}
+		if err != nil {
+			return err
+		}
+		s.applied += rec.Applied
+		s.n.pending.note(rec.Pending > 0, time.Now())
+		s.refusals(block, rec.Refused)
+		s.mu.Lock()
+		for _, e := range rec.Refused {
+			if !slices.Contains(s.skip, e.Dot.Replica) {
+				s.skip = append(s.skip, e.Dot.Replica)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return nil
 }
 
 // refusals names what a pull brought that we do not take. A conflict is a fork.

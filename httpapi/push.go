@@ -30,13 +30,22 @@ type pusher struct {
 	boot   bootID // … of which process
 	pause  backoff.ExponentialBackOff
 	last   time.Time // start of the last POST
+
+	idle  bool      // nothing was left to send
+	since time.Time // when the oldest op that is not sent yet was seen in our log
+	again bool      // the last batch was parked although the peer had been asked just before
 }
+
+// errStillParked makes a sender rest. The peer has our ops only in parking,
+// since it lacks, or refused, earlier ones of ours: sending all again at once
+// would not help it the second time either.
+var errStillParked = errors.New("the peer still lacks earlier ops")
 
 func (p *peer) pushLoop(ctx context.Context) {
 	s := &pusher{peer: p, pause: backoff.ExponentialBackOff{
 		// A factor of 1 spreads each pause over 0 … twice the interval: full jitter.
 		InitialInterval: backoffFirst / 2, RandomizationFactor: 1, Multiplier: 2, MaxInterval: backoffMax / 2,
-	}}
+	}, since: time.Now()}
 	for ctx.Err() == nil {
 		changed := p.n.actor.Changed() // before looking, so that no commit is missed
 		more, err := s.step(ctx)
@@ -67,7 +76,11 @@ func (s *pusher) step(ctx context.Context) (more bool, err error) {
 	if len(block.Ops) == 0 {
 		more = next > s.cursor && next < s.n.actor.LSN()
 		s.moveTo(max(s.cursor, next))
+		s.idle = !more
 		return more, nil
+	}
+	if s.idle {
+		s.idle, s.since = false, time.Now()
 	}
 	if !sleep(ctx, pushPace-time.Since(s.last)) {
 		return false, ctx.Err()
@@ -121,14 +134,19 @@ func (s *pusher) send(ctx context.Context, block genome.Block) error {
 	if err != nil {
 		return fmt.Errorf("encode own ops: %w", err)
 	}
-	reply, err := s.postBlock(ctx, data)
+	start := time.Now()
+	s.flying(len(data))
+	reply, err := s.postBlock(ctx, data, start.Sub(s.since))
+	s.flying(0)
 	if err != nil {
-		return s.judge(ctx, err)
+		return s.judge(ctx, block, err)
 	}
+	s.since = start // what is sent next has come since
 	s.count(true)
 	s.answeredNow()
-	s.pause.Reset()
 	if reply.Pending == 0 {
+		s.again = false
+		s.pause.Reset()
 		s.delivered(lasts(block))
 		return nil
 	}
@@ -137,12 +155,27 @@ func (s *pusher) send(ctx context.Context, block genome.Block) error {
 			s.synced = false
 		}
 	}
+	if s.synced { // it lacks ops of others, which are not ours to send
+		s.again = false
+		return nil
+	}
+	if s.again {
+		return errStillParked
+	}
+	s.again = true
 	return nil
+}
+
+// flying notes how many bytes are on their way.
+func (s *pusher) flying(bytes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inFlight = bytes
 }
 
 // judge decides what becomes of a batch that was not taken. A peer that
 // refuses ops for good is told no more of them: nil.
-func (s *pusher) judge(ctx context.Context, err error) error {
+func (s *pusher) judge(ctx context.Context, block genome.Block, err error) error {
 	if ctx.Err() == nil {
 		s.count(false)
 	}
@@ -153,11 +186,26 @@ func (s *pusher) judge(ctx context.Context, err error) error {
 	}
 	s.answeredNow()
 	s.pause.Reset()
+	s.mu.Lock()
+	s.refused += uint64(refusedEvents(block, p))
+	s.mu.Unlock()
 	s.once("op "+p.Code, func() {
 		s.n.log.Warn().Uint32("peer", uint32(s.actor)).Str("code", p.Code).Str("op", p.Op).Str("detail", p.Detail).
 			Str("ours", p.Theirs).Str("theirs", p.Ours).Msg("peer refused ops")
 	})
 	return nil
+}
+
+// refusedEvents counts the events of b that p does not say were taken.
+func refusedEvents(b genome.Block, p *Problem) int {
+	n := 0
+	for i := range b.Ops {
+		n += b.Ops[i].Len()
+	}
+	if p.PostReply != nil {
+		n -= p.Applied + p.Duplicate + p.Pending
+	}
+	return max(n, 0)
 }
 
 // refusesOps reports whether p is about the ops themselves, such that sending

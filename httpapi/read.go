@@ -120,13 +120,13 @@ func (n *Node) queryOps(w http.ResponseWriter, r *http.Request) error {
 	return n.answerOps(w, r, q)
 }
 
-// answerOps sends one chunk: at most Limit ops and maxPushBytes. Whoever asks
+// answerOps sends one chunk: at most Limit ops and maxChunk. Whoever asks
 // goes on with the vector that results, so a chunk that got lost costs nothing.
 func (n *Node) answerOps(w http.ResponseWriter, r *http.Request, q OpsQuery) error {
 	if q.Limit < 1 || q.Limit > maxBatchOps {
 		q.Limit = maxBatchOps
 	}
-	block, more, err := n.actor.Since(r.Context(), q.Since, q.Limit, maxPushBytes)
+	block, more, err := n.actor.Since(r.Context(), q.Since, q.Limit, maxChunk)
 	if err != nil {
 		return n.storeProblem(err)
 	}

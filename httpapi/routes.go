@@ -71,6 +71,7 @@ func (n *Node) routes() []route {
 			accepts: js, answers: []int{408, 413, 415}, sends: js},
 		{pattern: "GET /v1/version", summary: "Which program, actor and process this is", handle: n.getVersion, sends: js},
 		{pattern: "GET /v1/openapi.json", summary: "This document", handle: n.getOpenAPI, answers: []int{304}, sends: js},
+		{pattern: "GET /metrics", summary: "Metrics in Prometheus' text format, or OpenMetrics when asked for", handle: n.getMetrics, sends: text},
 		{pattern: "GET /livez", summary: "Does the process answer and the apply loop move", handle: n.getLive, query: []string{"verbose: name the checks"}, sends: text},
 		{pattern: "GET /healthz", summary: "The older name of livez", handle: n.getLive, query: []string{"verbose: name the checks"}, sends: text},
 		{pattern: "GET /readyz", summary: "Is the log writable and not far behind", handle: n.getReady, query: []string{"verbose: name the checks"}, sends: text},

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"crdt-genome/genome"
 )
 
@@ -30,10 +28,11 @@ const (
 	headerOps      = "Genome-Ops" // of GET and POST /genome: unit events held
 	headerVV       = "Genome-VV"  // … and the hash of the vector
 	headerLogBytes = "Genome-Log-Bytes"
+	headerAge      = "Genome-Age"  // of a pushed batch: ms that its oldest op has been durable at its sender
 	headerMore     = "Genome-More" // of /v1/ops: "true" when the limit cut it short
 )
 
-// A handler does a request or says why not; serveHTTP answers and logs.
+// A handler does a request or says why not; ServeHTTP answers and logs.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
 // server is the http.Handler of a Node.
@@ -41,8 +40,7 @@ type server struct {
 	n      *Node
 	mux    *http.ServeMux
 	cross  *http.CrossOriginProtection
-	host   string // of the address listened on
-	closed bool   // only the Host names allowed are served
+	closed bool // only the Host names allowed are served
 }
 
 func (n *Node) newServer(ln net.Listener) *http.Server {
@@ -50,7 +48,9 @@ func (n *Node) newServer(ln net.Listener) *http.Server {
 	s := &server{n: n, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection(),
 		closed: isLoopback(host) || len(n.cfg.AllowHosts) > 0}
 	for _, r := range n.routes() {
-		s.mux.HandleFunc(r.pattern, s.handle(r.pattern, r.handle))
+		s.mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
+			w.(*answerWriter).err = r.handle(w, req) // ServeHTTP made it
+		})
 	}
 	srv := &http.Server{
 		Handler:           s,
@@ -59,30 +59,49 @@ func (n *Node) newServer(ln net.Listener) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       n.cfg.tune.idle,
 		MaxHeaderBytes:    maxHeader - netHTTPSlop,
-		ErrorLog:          nil,
+		ErrorLog:          newDebugLog(n.log),
+		ConnState:         n.conns.changed,
+		ConnContext:       n.conns.context,
 	}
-	srv.ErrorLog = newDebugLog(n.log)
 	srv.RegisterOnShutdown(n.endStreams)
 	return srv
 }
 
-// limit bounds the number of connections to ln.
-func (n *Node) limit(ln net.Listener) net.Listener {
-	return netutil.LimitListener(ln, n.cfg.tune.conns)
+// ServeHTTP answers one request and keeps count.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	if r.ContentLength == 0 { // with a body, readBody says when it is here
+		s.n.conns.work(r.Context(), true)
+	}
+	_, pattern := s.mux.Handler(r)
+	aw := &answerWriter{ResponseWriter: w}
+	defer func() {
+		s.n.conns.work(r.Context(), false)
+		s.n.metrics.observe(pattern, r.Method, aw.status, time.Since(start))
+	}()
+	err := s.n.guard(aw, r, s.answer)
+	switch {
+	case err == nil:
+	case aw.status != 0: // too late for another: cut the connection instead
+		s.n.log.Debug().Err(err).Str("route", pattern).Msg("answer cut short")
+		panic(http.ErrAbortHandler)
+	default:
+		s.n.refuse(aw, r, err)
+	}
 }
 
-// ServeHTTP checks what is common to all routes, then routes.
-func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// answer checks what is common to all routes, then takes the route.
+func (s *server) answer(w http.ResponseWriter, r *http.Request) error {
 	s.n.setHeaders(w.Header())
 	if err := s.admit(w, r); err != nil {
-		s.n.refuse(w, r, err)
-		return
+		return err
 	}
-	if _, pattern := s.mux.Handler(r); pattern == "" {
-		s.n.refuse(w, r, s.unrouted(r))
-		return
+	h, pattern := s.mux.Handler(r)
+	if pattern == "" {
+		return unrouted(h, r)
 	}
 	s.mux.ServeHTTP(w, r)
+	return w.(*answerWriter).err
 }
 
 func (n *Node) setHeaders(h http.Header) {
@@ -137,8 +156,7 @@ func (s *server) checkHost(r *http.Request) error {
 }
 
 // unrouted tells 404 from 405 as the mux does.
-func (s *server) unrouted(r *http.Request) error {
-	h, _ := s.mux.Handler(r)
+func unrouted(h http.Handler, r *http.Request) error {
 	rec := headerRecorder{header: http.Header{}}
 	h.ServeHTTP(&rec, r)
 	if rec.status == http.StatusMethodNotAllowed {
@@ -158,22 +176,6 @@ type headerRecorder struct {
 func (h *headerRecorder) Header() http.Header         { return h.header }
 func (h *headerRecorder) Write(p []byte) (int, error) { return len(p), nil }
 func (h *headerRecorder) WriteHeader(status int)      { h.status = status }
-
-// handle wraps h: a panic is answered and counted, an error becomes a problem.
-func (s *server) handle(pattern string, h handler) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		sw := &startedWriter{ResponseWriter: w}
-		err := s.n.guard(sw, r, h)
-		if err == nil {
-			return
-		}
-		if sw.started { // too late for a status: cut the connection instead
-			s.n.log.Debug().Err(err).Str("route", pattern).Msg("answer cut short")
-			panic(http.ErrAbortHandler)
-		}
-		s.n.refuse(w, r, err)
-	}
-}
 
 // guard turns a panic of h into an error. One is always a bug.
 func (n *Node) guard(w http.ResponseWriter, r *http.Request, h handler) (err error) {
@@ -197,24 +199,30 @@ func (n *Node) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	p.write(w, r)
 }
 
-// startedWriter knows whether an answer has begun.
-type startedWriter struct {
+// An answerWriter remembers the status of the answer, 0 until it has begun,
+// and carries the error of a handler past the mux, which knows none.
+type answerWriter struct {
 	http.ResponseWriter
-	started bool
+	status int
+	err    error
 }
 
-func (w *startedWriter) WriteHeader(status int) {
-	w.started = true
+func (w *answerWriter) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *startedWriter) Write(p []byte) (int, error) {
-	w.started = true
+func (w *answerWriter) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
 	return w.ResponseWriter.Write(p)
 }
 
 // Unwrap serves http.ResponseController.
-func (w *startedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // writeJSON answers v.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
@@ -288,7 +296,7 @@ func (n *Node) endStreams() { n.streamsCancel() }
 
 // serve runs until the listener is closed.
 func (n *Node) serve() error {
-	err := n.srv.Serve(n.limit(n.ln))
+	err := n.srv.Serve(n.ln)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

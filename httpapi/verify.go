@@ -51,10 +51,39 @@ func (n *Node) verifyLoop(ctx context.Context) {
 		if ctx.Err() != nil {
 			return // answers cut short by our own stopping mean nothing
 		}
-		n.counts.rounds.Add(1)
+		n.noteRound(r)
 		n.logRound(r, st)
 		n.logLonely()
 	}
+}
+
+// noteRound keeps what a round found, for the metrics.
+func (n *Node) noteRound(r round) {
+	n.counts.rounds.Add(1)
+	n.verified.mu.Lock()
+	defer n.verified.mu.Unlock()
+	n.verified.converged = r.match == len(n.peers)
+	if n.verified.converged {
+		n.verified.at = time.Now()
+	}
+}
+
+// verified is what the last round found.
+type verified struct {
+	mu        sync.Mutex
+	converged bool      // all peers matched
+	at        time.Time // … and when they last did; zero: never
+}
+
+// convergedAt returns whether all peers matched in the last round, and when
+// they last did in seconds since 1970, 0 for never.
+func (n *Node) convergedAt() (converged bool, at float64) {
+	n.verified.mu.Lock()
+	defer n.verified.mu.Unlock()
+	if !n.verified.at.IsZero() {
+		at = float64(n.verified.at.UnixMilli()) / 1000
+	}
+	return n.verified.converged, at
 }
 
 func (n *Node) logRound(r round, st *store.State) {
@@ -128,13 +157,16 @@ func (p *peer) compare(ctx context.Context, st *store.State) string {
 	sameVector := theirs.VVHash == hash16(st.VVHash)
 	if sameVector {
 		p.delivered(st.Heads)
-	} else if err := p.ask(ctx); err != nil && ctx.Err() == nil {
-		p.n.log.Debug().Uint32("peer", uint32(p.actor)).Err(err).Msg("vector not compared")
+	}
+	if !sameVector || theirs.Digest != st.Digest { // the heads say what is missing, and where a fork is
+		if err := p.ask(ctx); err != nil && ctx.Err() == nil {
+			p.n.log.Debug().Uint32("peer", uint32(p.actor)).Err(err).Msg("vector not compared")
+		}
 	}
 	theirs.Hex = p.hexOf(theirs, st)
 	verdict := p.classify(theirs, sameVector, st)
 	p.setVerdict(verdict, theirs)
-	if p.lacked() > 0 && p.behindFor() > p.n.cfg.tune.grace {
+	if p.lacked() > 0 && p.leadFor() > p.n.cfg.tune.grace {
 		wake(p.wakePull)
 	}
 	return verdict
@@ -149,17 +181,19 @@ func (p *peer) hexOf(theirs GenomeReply, st *store.State) string {
 }
 
 func (p *peer) classify(theirs GenomeReply, sameVector bool, st *store.State) string {
-	switch {
-	case sameVector && theirs.Digest != st.Digest:
+	// Equal digests and unequal genomes: then the digest is wrong.
+	if sameVector && (theirs.Digest != st.Digest || theirs.Hex != st.Hex) {
 		p.diverged(theirs, st)
 		return StateDiverged
+	}
+	switch {
 	case p.hasForks():
 		return StateDiverged
+	case sameVector:
+		p.reunited()
+		return StateEqual
 	case theirs.Hex == st.Hex:
 		return StateEqual
-	case sameVector:
-		p.diverged(theirs, st) // equal digests and unequal genomes: the digest is wrong
-		return StateDiverged
 	}
 	return StateBehind
 }
@@ -170,48 +204,56 @@ func (p *peer) hasForks() bool {
 	return len(p.forks) > 0
 }
 
-// diverged raises the alarm: same ops, other state. Each pair of states is
-// named and counted once.
+// diverged raises the alarm: same ops, other state. It is named and counted
+// once, until both are equal again or the peer starts anew; the edits that go
+// on meanwhile make it no second alarm.
 func (p *peer) diverged(theirs GenomeReply, st *store.State) {
-	alarm := st.Digest.String() + " " + theirs.Digest.String()
 	p.mu.Lock()
-	known := p.alarm == alarm
-	p.alarm = alarm
+	known := p.alarm
+	p.alarm = true
 	p.mu.Unlock()
 	if known {
 		return
 	}
 	p.n.counts.diverged.Add(1)
+	path, err := p.n.keepEvidence(p, theirs, st)
+	if err != nil {
+		p.n.log.Warn().Err(err).Msg("evidence not kept")
+	}
 	p.n.log.Error().Str("event", "diverged").Uint32("peer", uint32(p.actor)).Stringer("vector", st.Version).
-		Stringer("a", st.Digest).Stringer("b", theirs.Digest).Msg("diverged: same ops, other genome")
+		Stringer("a", st.Digest).Stringer("b", theirs.Digest).Str("evidence", path).Msg("diverged: same ops, other genome")
+}
+
+// reunited ends the alarm.
+func (p *peer) reunited() {
+	p.mu.Lock()
+	was := p.alarm
+	p.alarm = false
+	p.mu.Unlock()
+	if was {
+		p.n.log.Warn().Str("event", "reunited").Uint32("peer", uint32(p.actor)).Msg("equal again after a divergence")
+	}
 }
 
 // setVerdict keeps what a verification found, for /v1/cluster.
 func (p *peer) setVerdict(verdict string, theirs GenomeReply) {
-	behind := !p.n.actor.Version().Equal(p.version())
+	mine := p.n.actor.Version()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.verdict = verdict
+	p.measureLocked(mine)
 	if verdict == StateUnreachable {
 		return // the rest stays as last known
 	}
 	p.genes, p.digest = len(theirs.Hex)/2, theirs.Digest.String()
 	p.logBytes, p.rtt = theirs.LogBytes, theirs.RTT
-	switch {
-	case !behind:
-		p.behindSince = time.Time{}
-	case p.behindSince.IsZero():
-		p.behindSince = time.Now()
-	}
 }
 
-func (p *peer) behindFor() time.Duration {
+// leadFor is for how long we have been lacking something that p has.
+func (p *peer) leadFor() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.behindSince.IsZero() {
-		return 0
-	}
-	return time.Since(p.behindSince)
+	return p.leads.age(time.Now())
 }
 
 // freshFor is how long a verification made for /v1/cluster serves others.
@@ -311,9 +353,7 @@ func (p *peer) status() ActorStatus {
 	if !p.downSince.IsZero() {
 		a.SinceMS = now.Sub(p.downSince).Milliseconds()
 	}
-	if !p.behindSince.IsZero() {
-		a.OldestMS = now.Sub(p.behindSince).Milliseconds()
-	}
+	a.OldestMS = p.lags.age(now).Milliseconds()
 	if p.lastErr != nil {
 		a.Error = shortError(p.lastErr)
 	}

@@ -1,0 +1,97 @@
+package httpapi
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// conns bounds the open connections of a server. A new one beyond the bound is
+// let in, and the one that has kept us waiting longest is closed for it: idle,
+// or in the middle of a header or a body. So slow clients push each other out
+// and a quick one always gets its turn. Connections at work are not touched; if
+// all are, the new one is closed.
+//
+//	new, idle, header, body    waiting: may be closed
+//	from the body's end until the answer is written    at work
+type conns struct {
+	max int
+
+	mu     sync.Mutex
+	open   map[net.Conn]*conn // ≤ max and those that are being closed
+	closed uint64             // because of the bound
+}
+
+// A conn is what is known of one connection. Its fields are guarded by conns.
+type conn struct {
+	working bool
+	since   time.Time // of working, or of its end
+}
+
+func newConns(max int) *conns {
+	return &conns{max: max, open: map[net.Conn]*conn{}}
+}
+
+type connKey struct{}
+
+// context lets a handler find its connection; see http.Server.ConnContext.
+func (c *conns) context(ctx context.Context, nc net.Conn) context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return context.WithValue(ctx, connKey{}, c.open[nc])
+}
+
+// changed keeps count; see http.Server.ConnState.
+func (c *conns) changed(nc net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		if victim := c.add(nc); victim != nil {
+			_ = victim.Close() // its own goroutine meets the error and says StateClosed
+		}
+	case http.StateClosed, http.StateHijacked:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.open, nc)
+	}
+}
+
+// add enters nc and returns the connection to close for it, if any.
+func (c *conns) add(nc net.Conn) (victim net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open[nc] = &conn{since: time.Now()}
+	if len(c.open) <= c.max {
+		return nil
+	}
+	victim = nc
+	oldest := time.Now()
+	for other, s := range c.open { // the oldest; any of equals
+		if other != nc && !s.working && s.since.Before(oldest) {
+			victim, oldest = other, s.since
+		}
+	}
+	delete(c.open, victim) // it no longer counts
+	c.closed++
+	return victim
+}
+
+// work notes whether the request in ctx is at work; see conns.
+func (c *conns) work(ctx context.Context, working bool) {
+	s, _ := ctx.Value(connKey{}).(*conn)
+	if s == nil {
+		return // a test's recorder has no connection
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.working, s.since = working, time.Now()
+}
+
+// totals returns the number of open connections, and how many have been closed
+// because there were too many.
+func (c *conns) totals() (open int, closed uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open), c.closed
+}
