@@ -109,7 +109,7 @@ func splitBlock(block []byte) (*splitted, error) {
 	p.columns[columnText] = r.text
 	rest := binary.AppendUvarint(nil, uint64(len(r.data))) // the length of the records, which join computes
 	p.head = block[1 : len(block)-4-len(r.text)-len(r.data)-len(rest)]
-	var state packState
+	state := firstPackState
 	for records, ok := r.data, true; len(records) > 0; {
 		if records, ok = state.split(records, &p.columns); !ok {
 			return nil, &OpError{Code: CodeBadEncoding, Detail: "bad block: a record is cut short"}
@@ -122,7 +122,7 @@ func splitBlock(block []byte) (*splitted, error) {
 func (p *splitted) join(dst []byte) ([]byte, bool) {
 	columns := p.columns
 	var records []byte
-	var state packState
+	state := firstPackState
 	for len(columns[columnTags]) > 0 {
 		var ok bool
 		if records, ok = state.join(records, &columns); !ok {
@@ -141,6 +141,9 @@ func (p *splitted) join(dst []byte) ([]byte, bool) {
 // record names a gene: only the root is not followed by a number. Both are
 // table indices as on the wire; ref is 0 for the root, else 1 + index.
 type packState struct{ author, ref uint64 }
+
+// firstPackState is that before the first record: see the cursor of a block.
+var firstPackState = packState{author: 0, ref: 1}
 
 // A mover moves integers from the front of one slice to the end of another.
 type mover struct {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,10 +29,15 @@ type Actor struct {
 	log     zerolog.Logger
 
 	space     space
+	sealed    chan struct{} // of 1: segments were sealed since the keeper looked
+	keepStop  context.CancelFunc
+	kept      chan struct{} // closed when the keeper has returned
 	stopped   chan struct{} // closed when the writer has returned
 	done      chan struct{} // closed when the actor has failed or is closed
 	closeOnce sync.Once
 	closeErr  error
+
+	ckpts []uint64 // positions of the checkpoints that count, ascending; the keeper's, then finish's
 
 	lockMu sync.Mutex
 	lock   *lockFile // nil in tests without files, and after Close
@@ -56,6 +62,7 @@ type Actor struct {
 	warned  map[genome.ReplicaID]bool // forks that were logged
 	ahead   map[genome.ReplicaID]bool // own epochs that a peer was seen to know more of
 	events  []func(*zerolog.Logger)   // log lines of the batch, written after it
+	also    []write                   // what the batch writes besides ops
 	counts  counts
 	times   [2]prov // of the first and last op in the log
 }
@@ -100,7 +107,7 @@ func open(ctx context.Context, cfg Config, f folder) (*Actor, error) {
 	start := cfg.Now()
 	a := &Actor{
 		cfg: cfg, folder: f, queue: newQueue(), log: cfg.Log,
-		stopped: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
+		sealed: make(chan struct{}, 1), kept: make(chan struct{}), stopped: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
 		pending: make(map[genome.ReplicaID]genome.Head),
 		warned:  make(map[genome.ReplicaID]bool), ahead: make(map[genome.ReplicaID]bool),
 	}
@@ -128,7 +135,15 @@ func open(ctx context.Context, cfg Config, f folder) (*Actor, error) {
 	}
 	a.opening.Took = cfg.Now().Sub(start)
 	a.logOpening()
+	keepCtx, stop := context.WithCancel(context.Background())
+	a.keepStop = stop
 	go a.write()
+	if cfg.noKeeper {
+		close(a.kept)
+	} else {
+		a.sealed <- struct{}{} // there may be something to do already
+		go a.keep(keepCtx)
+	}
 	return a, nil
 }
 
@@ -164,12 +179,41 @@ func (a *Actor) load(ctx context.Context) (notes []string, err error) {
 	if m.self != a.cfg.Actor || m.cluster != a.cfg.Cluster {
 		return nil, &WrongOwnerError{Path: path, Actor: m.self, Want: a.cfg.Actor, Epoch: m.epoch(), Cluster: m.cluster, WantCluster: a.cfg.Cluster}
 	}
-	r, err := replay(ctx, d, a.lookup, a.cfg.Progress)
+	r, err := a.replay(ctx, d, m)
 	if err != nil {
 		return nil, withPath(err, path)
 	}
 	a.g, a.x, a.meta, a.times = r.g, r.x, r.meta, [2]prov{r.first, r.last}
 	return notes, nil
+}
+
+// replay rebuilds the genome, from a checkpoint if there is a good one.
+func (a *Actor) replay(ctx context.Context, d disk, m *meta) (r *replayer, err error) {
+	ms, err := readManifests(d)
+	if err != nil {
+		return nil, err
+	}
+	b := rebuilding{folder: a.folder, disk: d, meta: m, upTo: m.last, lookup: a.lookup, progress: a.cfg.Progress}
+	if a.cfg.Rebuild {
+		r, err = b.compare(ctx, ms)
+	} else {
+		r, err = b.run(ctx, ms)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.opening.Checkpoint = r.from
+	bad := make(map[uint64]bool)
+	for _, p := range b.problems {
+		bad[p.lsn] = true
+		a.opening.Problems = append(a.opening.Problems, p.String())
+	}
+	for _, man := range slices.Backward(ms) {
+		if !bad[man.lsn] && man.lsn <= m.last {
+			a.ckpts = append(a.ckpts, man.lsn)
+		}
+	}
+	return r, nil
 }
 
 // begin decides on the epoch. The order matters: the guard is gone before the
@@ -179,7 +223,14 @@ func (a *Actor) begin(isNew bool, id identity, notes []string) error {
 	if err != nil {
 		return err
 	}
+	files, err := a.folder.checkpoints()
+	if err != nil {
+		return err
+	}
 	reason, detail := judge(g, found, id, a.meta, a.x.end(), notes)
+	if n := len(files); n > 0 && files[n-1] > a.x.end() && !isNew {
+		reason, detail = ReasonRolledBack, fmt.Sprintf("this log ends at op %d, but a checkpoint of it is from op %d", a.x.end(), files[n-1])
+	}
 	switch {
 	case isNew:
 		reason, detail = ReasonNew, ""
@@ -203,8 +254,10 @@ func (a *Actor) begin(isNew bool, id identity, notes []string) error {
 	if err := a.g.SetSelf(a.self); err != nil {
 		return err
 	}
-	a.opening = Opening{New: isNew, Epoch: a.self.Epoch(), EpochReason: reason, Detail: detail,
-		Ops: a.g.Ops(), Own: a.own(), Genes: a.g.Len(), LogBytes: a.disk.size()}
+	a.removeOldCheckpoints()
+	o := &a.opening
+	o.New, o.Epoch, o.EpochReason, o.Detail = isNew, a.self.Epoch(), reason, detail
+	o.Ops, o.Own, o.Genes, o.LogBytes = a.g.Ops(), a.own(), a.g.Len(), a.disk.size()
 	return nil
 }
 
@@ -224,6 +277,9 @@ func (a *Actor) own() (n uint64) {
 
 func (a *Actor) logOpening() {
 	o := a.opening
+	for _, p := range o.Problems {
+		a.log.Warn().Str("reason", p).Msg("checkpoint passed over")
+	}
 	e := a.log.Info()
 	if o.EpochReason == ReasonDamaged || o.EpochReason == ReasonRolledBack {
 		e = a.log.Warn()
@@ -231,7 +287,7 @@ func (a *Actor) logOpening() {
 	if o.Detail != "" {
 		e = e.Str("detail", o.Detail)
 	}
-	e.Stringer("epoch", o.Epoch).Str("epoch_reason", o.EpochReason).Uint64("ops", o.Ops).Uint64("own", o.Own).
+	e.Uint64("checkpoint", o.Checkpoint).Stringer("epoch", o.Epoch).Str("epoch_reason", o.EpochReason).Uint64("ops", o.Ops).Uint64("own", o.Own).
 		Int("genes", o.Genes).Int64("took_ms", o.Took.Milliseconds()).Int64("log_bytes", o.LogBytes).Msg("log opened")
 }
 
@@ -286,6 +342,8 @@ func (a *Actor) fail(err error) {
 // be done; the log is safe in any case. Later calls return the same.
 func (a *Actor) Close() error {
 	a.closeOnce.Do(func() {
+		a.keepStop()
+		<-a.kept
 		a.queue.close()
 		<-a.stopped
 		failed := a.Err()
@@ -314,13 +372,43 @@ func (a *Actor) finish(clean bool) error {
 	if err := a.cfg.random(token); err != nil {
 		return errors.Join(fmt.Errorf("draw a token: %w", err), a.disk.close())
 	}
-	err := a.disk.commit([]write{putMeta(metaClean, bytes.Clone(token))})
+	writes := append(a.lastCheckpoint(), putMeta(metaClean, bytes.Clone(token)))
+	err := a.disk.commit(writes)
 	if err := errors.Join(err, a.disk.close()); err != nil {
 		return err
 	}
+	a.removeOldCheckpoints()
 	id, err := a.folder.identity()
 	if err != nil {
 		return err
 	}
 	return a.folder.writeGuard(guard{Token: hex.EncodeToString(token), identity: id, LSN: a.x.end()})
+}
+
+// lastCheckpoint writes a checkpoint of the whole log, if that would save the
+// next start some work, and returns what makes it count. A stop is clean
+// without.
+func (a *Actor) lastCheckpoint() []write {
+	end, last := a.x.end(), uint64(0)
+	if n := len(a.ckpts); n > 0 {
+		last = a.ckpts[n-1]
+	}
+	least := uint64(checkpointAtStop)
+	if a.cfg.CheckpointEvery > 0 {
+		least = min(least, a.cfg.CheckpointEvery)
+	}
+	if end < last+least {
+		return nil
+	}
+	c := &checkpoint{uuid: a.meta.uuid, lsn: end, first: a.times[0], last: a.times[1], g: a.g, x: a.x}
+	a.mu.Lock() // nobody writes any more, but some may still read
+	data, man := encodeCheckpoint(c)
+	a.mu.Unlock()
+	writes, err := a.saveCheckpoint(c, data, man)
+	if err != nil {
+		a.log.Warn().Err(err).Msg("checkpoint not written")
+		return nil
+	}
+	a.ckpts = append(slices.Clone(a.newestCheckpoints(keepCheckpoints-1)), end)
+	return writes
 }

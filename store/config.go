@@ -25,8 +25,20 @@ type Config struct {
 	Rand        io.Reader                // of epochs and tokens; default crypto/rand
 	Progress    func(done, total uint64) // called while a log is replayed, in unit events
 	Addr        string                   // URL of the server, for the LOCK file; see SetAddr
-	NewEpoch    bool                     // start under a new epoch whatever the guard says
 	Committed   func(took time.Duration) // called by the writer after each commit, with how long the disk took; must be quick
+	NewEpoch    bool                     // start under a new epoch whatever the guard says
+
+	// CheckpointEvery is how many unit events lie between two checkpoints;
+	// default the larger of 262,144 and a tenth of the log.
+	CheckpointEvery uint64
+	// Rebuild ignores the checkpoints, replays the whole log and compares what
+	// it comes to with each of them; see [Opening.Problems].
+	Rebuild bool
+
+	// For the tests, which want much to happen to few ops.
+	noKeeper  bool // its work is done by hand
+	sealOps   int  // default and at most sealOps
+	packParts int  // default and at most packParts
 }
 
 const (
@@ -39,6 +51,8 @@ const (
 func (c Config) withDefaults() (Config, error) {
 	c.Cluster = cmp.Or(c.Cluster, defaultCluster)
 	c.LockTimeout = cmp.Or(c.LockTimeout, defaultLockTimeout)
+	c.sealOps = cmp.Or(c.sealOps, sealOps)
+	c.packParts = cmp.Or(c.packParts, packParts)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -73,6 +87,8 @@ type Opening struct {
 	Genes       int
 	Took        time.Duration
 	LogBytes    int64
+	Checkpoint  uint64   // position of the checkpoint that was used; 0 if all was replayed
+	Problems    []string // checkpoints that were passed over, and why; the log itself is sound
 }
 
 // background stands in where no caller waits.

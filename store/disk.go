@@ -17,7 +17,7 @@ const (
 	bucketActors bucket = "actors"
 	bucketTail   bucket = "tail"
 	bucketSeg    bucket = "seg"
-	bucketCkpt   bucket = "ckpt" // reserved for checkpoints; this version leaves it empty
+	bucketCkpt   bucket = "ckpt" // manifests of checkpoints
 )
 
 var buckets = []bucket{bucketMeta, bucketActors, bucketTail, bucketSeg, bucketCkpt}
@@ -68,6 +68,12 @@ type folder interface {
 	readGuard() (guard, bool, error)
 	writeGuard(guard) error // durable on return
 	removeGuard() error     // durable on return
+	// checkpoints returns the positions that there are checkpoint files of,
+	// ascending.
+	checkpoints() ([]uint64, error)
+	readCheckpoint(lsn uint64) ([]byte, error)
+	writeCheckpoint(lsn uint64, data []byte) error // durable on return, and whole or not there
+	removeCheckpoint(lsn uint64) error             // may come back after a crash
 }
 
 func lsnKey(lsn uint64) []byte { return binary.BigEndian.AppendUint64(nil, lsn) }

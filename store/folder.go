@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -21,6 +23,8 @@ const (
 	lockName   = "LOCK"
 	guardName  = "guard"
 	tempPrefix = "tmp-" // half-made files, removed at the next start
+	ckptPrefix = "ckpt-"
+	ckptSuffix = ".cg"
 
 	dirMode  = 0o700
 	fileMode = 0o600
@@ -78,6 +82,10 @@ func (f *osFolder) create(first []write) error {
 	return f.names.sync(f.dir)
 }
 
+// writeStep is how much is written before the disk is told to begin: a file of
+// many MiB that is synced at its end would hold up the log's own syncs.
+const writeStep = 1 << 20
+
 // replace puts a file with this content under name, durably. After a crash on
 // the way, the old file is there or the new one.
 func (f *osFolder) replace(name string, content []byte) error {
@@ -87,7 +95,11 @@ func (f *osFolder) replace(name string, content []byte) error {
 	}
 	f.names.made(tmp.Name())
 	defer f.names.remove(tmp.Name()) // gone already unless something failed
-	_, err = tmp.Write(content)
+	for at := 0; at < len(content) && err == nil; at += writeStep {
+		n := min(writeStep, len(content)-at)
+		_, err = tmp.Write(content[at : at+n])
+		startWriting(tmp, int64(at), int64(n))
+	}
 	err = errors.Join(err, tmp.Sync(), tmp.Close())
 	if err != nil {
 		return spaceError(err)
@@ -142,6 +154,37 @@ func (f *osFolder) identity() (identity, error) {
 		id.Inode, id.Device, id.Changed = uint64(st.Ino), uint64(st.Dev), changeTime(st)
 	}
 	return id, nil
+}
+
+func ckptName(lsn uint64) string { return fmt.Sprintf("%s%d%s", ckptPrefix, lsn, ckptSuffix) }
+
+func (f *osFolder) checkpoints() ([]uint64, error) {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []uint64
+	for _, e := range entries {
+		s, ok := strings.CutPrefix(e.Name(), ckptPrefix)
+		lsn, err := strconv.ParseUint(strings.TrimSuffix(s, ckptSuffix), 10, 64)
+		if ok && err == nil && e.Name() == ckptName(lsn) {
+			all = append(all, lsn)
+		}
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+func (f *osFolder) readCheckpoint(lsn uint64) ([]byte, error) {
+	return os.ReadFile(filepath.Join(f.dir, ckptName(lsn)))
+}
+
+func (f *osFolder) writeCheckpoint(lsn uint64, data []byte) error {
+	return f.replace(ckptName(lsn), data)
+}
+
+func (f *osFolder) removeCheckpoint(lsn uint64) error {
+	return f.names.remove(filepath.Join(f.dir, ckptName(lsn)))
 }
 
 // machineID names this machine, hashed, since the id itself is meant to stay

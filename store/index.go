@@ -75,10 +75,24 @@ func (x *index) end() uint64 {
 	if n := len(x.recent); n > 0 {
 		return x.recent[n-1].last()
 	}
+	return x.sealedEnd()
+}
+
+// sealedEnd is the LSN of the last event in a segment.
+func (x *index) sealedEnd() uint64 {
 	if n := len(x.segs); n > 0 {
 		return x.segs[n-1].last()
 	}
 	return 0
+}
+
+// sealedHead is how far the segments show r's history, and the chain there.
+func (x *index) sealedHead(r genome.ReplicaID) genome.Head {
+	if at := x.recentBy[r]; len(at) > 0 {
+		e := &x.recent[at[0]]
+		return genome.Head{Replica: r, Seq: e.op.Dot.Seq - 1, Chain: e.chain}
+	}
+	return x.head(r)
 }
 
 // durableEnd is the LSN of the last event on the disk.
@@ -86,10 +100,7 @@ func (x *index) durableEnd() uint64 {
 	if x.durable > 0 {
 		return x.recent[x.durable-1].last()
 	}
-	if n := len(x.segs); n > 0 {
-		return x.segs[n-1].last()
-	}
-	return 0
+	return x.sealedEnd()
 }
 
 func (x *index) head(r genome.ReplicaID) genome.Head {
@@ -118,12 +129,12 @@ func (x *index) add(op genome.Op, p prov) {
 	x.bytes += e.bytes()
 }
 
-// chunk returns how many of entries make one value.
-func chunk(entries []entry) int {
+// chunk returns how many of entries, of at most max ops, make one value.
+func chunk(entries []entry, max int) int {
 	bytes := 0
 	for i := range entries {
 		bytes += entries[i].bytes()
-		if i == sealOps || i > 0 && bytes > sealBytes {
+		if i == max || i > 0 && bytes > sealBytes {
 			return i
 		}
 	}

@@ -44,3 +44,14 @@ func freeSpace(path string) (int64, bool) {
 	}
 	return int64(st.Bavail) * st.Bsize, true
 }
+
+// startWriting tells the kernel to begin to write a part of f, and waits for
+// the part of the same length before it, so that little is left for the sync.
+// Only the sync says whether it worked.
+func startWriting(f *os.File, off, n int64) {
+	fd := int(f.Fd())
+	_ = unix.SyncFileRange(fd, off, n, unix.SYNC_FILE_RANGE_WRITE)
+	if off >= n {
+		_ = unix.SyncFileRange(fd, off-n, n, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
+	}
+}

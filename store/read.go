@@ -486,6 +486,7 @@ func findIn(d disk, b bucket, lsn uint64) (*value, error) {
 // counts are what an actor counts while it runs.
 type counts struct {
 	commits, seals        uint64
+	packed, checkpoints   uint64
 	commitTime            time.Duration
 	ops, deletes          [viaEnd]uint64
 	duplicates, conflicts uint64

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -30,7 +31,8 @@ type simFolder struct {
 
 	log   file[kv]    // absent, or all buckets
 	guard file[guard] // absent or not
-	notes []string    // what the next openRead will tell
+	ckpts map[uint64]*file[[]byte]
+	notes []string // what the next openRead will tell
 	inode uint64
 	ctime int64
 }
@@ -73,7 +75,7 @@ func (k kv) with(ws []write) kv {
 	return next
 }
 
-func newSimFolder() *simFolder { return &simFolder{inode: 1} }
+func newSimFolder() *simFolder { return &simFolder{inode: 1, ckpts: map[uint64]*file[[]byte]{}} }
 
 func (s *simFolder) path() string { return "sim/log.db" }
 
@@ -105,6 +107,9 @@ func (s *simFolder) crash(rng *rand.Rand) {
 	torn := s.log.hasNow && s.log.has && rng.IntN(3) == 0 && fmt.Sprint(s.log.now) != fmt.Sprint(s.log.disk)
 	s.log.settle(!torn && rng.IntN(2) == 0)
 	s.guard.settle(rng.IntN(2) == 0)
+	for _, lsn := range slices.Sorted(maps.Keys(s.ckpts)) {
+		s.ckpts[lsn].settle(rng.IntN(2) == 0)
+	}
 	s.notes = nil
 	if torn {
 		s.notes = []string{"meta page 1 is damaged: checksum does not match"}
@@ -178,6 +183,59 @@ func (s *simFolder) setGuard(name string, g guard, has bool) error {
 
 func (s *simFolder) writeGuard(g guard) error { return s.setGuard("rename", g, true) }
 func (s *simFolder) removeGuard() error       { return s.setGuard("remove", guard{}, false) }
+
+func (s *simFolder) checkpoints() (all []uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, lsn := range slices.Sorted(maps.Keys(s.ckpts)) {
+		if s.ckpts[lsn].hasNow {
+			all = append(all, lsn)
+		}
+	}
+	return all, nil
+}
+
+func (s *simFolder) readCheckpoint(lsn uint64) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.ckpts[lsn]; f != nil && f.hasNow {
+		return bytes.Clone(f.now), nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (s *simFolder) setCheckpoint(name string, lsn uint64, data []byte, has bool) error {
+	if err := s.step(name); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ckpts[lsn] == nil {
+		s.ckpts[lsn] = &file[[]byte]{}
+	}
+	s.ckpts[lsn].now, s.ckpts[lsn].hasNow = bytes.Clone(data), has
+	return nil
+}
+
+func (s *simFolder) writeCheckpoint(lsn uint64, data []byte) error {
+	if err := s.step("checkpoint: write another file"); err != nil {
+		return err
+	}
+	if err := s.setCheckpoint("checkpoint: rename", lsn, data, true); err != nil {
+		return err
+	}
+	if err := s.step("checkpoint: sync folder"); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ckpts[lsn].sync()
+	return nil
+}
+
+func (s *simFolder) removeCheckpoint(lsn uint64) error {
+	return s.setCheckpoint("checkpoint: remove", lsn, nil, false)
+}
 
 // simDisk is the log of a simFolder.
 type simDisk struct {

@@ -44,7 +44,9 @@ type LiveStats struct {
 	Commits       uint64 `json:"commits"`
 	CommitNanos   int64  `json:"commit_nanos"` // all commits together
 	Seals         uint64 `json:"seals"`
-	Local         uint64 `json:"local"` // unit events taken in, by Via
+	Packed        uint64 `json:"packed"`      // segments packed
+	Checkpoints   uint64 `json:"checkpoints"` // written while running
+	Local         uint64 `json:"local"`       // unit events taken in, by Via
 	Post          uint64 `json:"post"`
 	Pull          uint64 `json:"pull"`
 	LocalDeletes  uint64 `json:"local_deletes"` // of these, deletions
@@ -81,6 +83,7 @@ func (a *Actor) statsSeen() (Stats, uint64) {
 	_, fenced := a.fencedLocked()
 	s.Live = &LiveStats{
 		Commits: a.counts.commits, CommitNanos: a.counts.commitTime.Nanoseconds(), Seals: a.counts.seals,
+		Packed: a.counts.packed, Checkpoints: a.counts.checkpoints,
 		Local: a.counts.ops[ViaLocal], Post: a.counts.ops[ViaPost], Pull: a.counts.ops[ViaPull],
 		LocalDeletes: a.counts.deletes[ViaLocal], PostDeletes: a.counts.deletes[ViaPost], PullDeletes: a.counts.deletes[ViaPull],
 		Duplicates: a.counts.duplicates, Conflicts: a.counts.conflicts,

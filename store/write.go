@@ -109,6 +109,7 @@ type job struct {
 	any     bool
 	entries []entry // new ones, or, to be sealed, all recent ones
 	seal    bool
+	size    int                // ops in a value, at most
 	tail    []uint64           // keys to delete
 	actors  []genome.ReplicaID // to be entered, numbered from
 	firstBy []uint64
@@ -116,6 +117,7 @@ type job struct {
 	last    uint64
 	epochs  []genome.Epoch // nil if unchanged
 	self    genome.ReplicaID
+	also    []write
 	events  []func(*zerolog.Logger)
 }
 
@@ -129,17 +131,18 @@ func (a *Actor) admit(batch []*request) (job, error) {
 	for _, r := range batch {
 		r.run()
 	}
-	j := job{events: a.events}
-	a.events = nil
+	j := job{events: a.events, also: a.also}
+	a.events, a.also = nil, nil
 	if a.x.err != nil {
 		return j, a.x.err
 	}
-	j.any = a.x.durable < len(a.x.recent) || a.rotated
+	j.any = a.x.durable < len(a.x.recent) || a.rotated || len(j.also) > 0
 	if !j.any {
 		return j, nil
 	}
 	a.applied++
-	j.seal = len(a.x.recent) >= sealOps || a.x.bytes >= sealBytes
+	j.size = a.cfg.sealOps
+	j.seal = len(a.x.recent) >= j.size || a.x.bytes >= sealBytes
 	j.entries = a.x.recent[a.x.durable:len(a.x.recent):len(a.x.recent)]
 	if j.seal {
 		j.entries, j.tail = a.x.recent[:len(a.x.recent):len(a.x.recent)], a.x.keys
@@ -155,7 +158,7 @@ func (a *Actor) admit(batch []*request) (job, error) {
 // encode turns the job into writes, and into segments if it seals.
 func (j *job) encode() (writes []write, segs []segment, err error) {
 	for rest := j.entries; len(rest) > 0; {
-		n := chunk(rest)
+		n := chunk(rest, j.size)
 		v, err := appendValue(nil, rest[:n])
 		if err != nil {
 			return nil, nil, fmt.Errorf("encode ops from %d on: %w", rest[0].lsn, err)
@@ -180,6 +183,7 @@ func (j *job) encode() (writes []write, segs []segment, err error) {
 	if j.epochs != nil {
 		writes = append(writes, putMeta(metaEpochs, encodeEpochs(j.epochs)))
 	}
+	writes = append(writes, j.also...)
 	writes = append(writes, putMeta(metaLast, binary.LittleEndian.AppendUint64(nil, j.last)))
 	return writes, segs, nil
 }
@@ -216,9 +220,13 @@ func (a *Actor) reveal(j job, segs []segment, took time.Duration) {
 	if j.seal {
 		a.x.seal(segs)
 		a.counts.seals++
+		select {
+		case a.sealed <- struct{}{}:
+		default: // it knows
+		}
 	} else if len(j.entries) > 0 {
 		a.x.keys = append(a.x.keys, j.entries[0].lsn)
-		for rest := j.entries[chunk(j.entries):]; len(rest) > 0; rest = rest[chunk(rest):] {
+		for rest := j.entries[chunk(j.entries, j.size):]; len(rest) > 0; rest = rest[chunk(rest, j.size):] {
 			a.x.keys = append(a.x.keys, rest[0].lsn)
 		}
 		a.x.durable += len(j.entries)
