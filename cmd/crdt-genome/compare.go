@@ -21,6 +21,7 @@ import (
 type compareOptions struct {
 	places   []string
 	wait     time.Duration
+	pause    bool
 	evidence string
 }
 
@@ -38,7 +39,7 @@ a bug or damage; evidence is then written to a folder.
 What is behind is compared too: all digests are taken at the newest instant that
 all have passed, so a definite answer is possible while mutation goes on.`,
 		Example: `  crdt-genome compare http://127.0.0.1:8000 http://127.0.0.1:8001 http://127.0.0.1:8002
-  crdt-genome compare --wait 30s http://127.0.0.1:8000 http://127.0.0.1:8001
+  crdt-genome compare --pause --wait 30s http://127.0.0.1:8000 http://127.0.0.1:8001
   crdt-genome compare ./genome-data`,
 		Args: wantArgs(1, -1, "two or more servers or logs, or a data folder"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,6 +48,7 @@ all have passed, so a definite answer is possible while mutation goes on.`,
 		},
 	}
 	cmd.Flags().DurationVar(&opts.wait, "wait", 0, "ask again until all are equal, for this long")
+	cmd.Flags().BoolVar(&opts.pause, "pause", false, "stop the servers' mutations meanwhile, so that they can become equal")
 	cmd.Flags().StringVar(&opts.evidence, "evidence", ".", "folder in which evidence of a divergence is written")
 	return cmd
 }
@@ -55,7 +57,27 @@ all have passed, so a definite answer is possible while mutation goes on.`,
 const compareEvery = 300 * time.Millisecond
 
 func (a *app) compare(ctx context.Context, o compareOptions) error {
-	deadline := time.Now().Add(o.wait)
+	if o.wait < 0 {
+		return usageError("", "--wait %v: must not be negative", o.wait)
+	}
+	if !o.pause {
+		return a.compareUntil(ctx, o, time.Now().Add(o.wait))
+	}
+	_, sources, err := a.look(ctx, o.places)
+	if err != nil {
+		return err
+	}
+	resume := pauseMutation(ctx, sources)
+	closeAll(sources)
+	err = a.compareUntil(ctx, o, time.Now().Add(o.wait))
+	if e := resume(); e != nil {
+		a.note("note: %v", e)
+	}
+	return err
+}
+
+// compareUntil looks again until all are equal, or the deadline has passed.
+func (a *app) compareUntil(ctx context.Context, o compareOptions, deadline time.Time) error {
 	for {
 		members, sources, err := a.look(ctx, o.places)
 		if err != nil {
@@ -90,7 +112,7 @@ func (a *app) look(ctx context.Context, places []string) ([]member, []source, er
 			continue
 		}
 		if err != nil {
-			closeAll(notNil(sources))
+			closeAll(sources)
 			return nil, nil, err
 		}
 		for _, s := range found {
@@ -98,7 +120,7 @@ func (a *app) look(ctx context.Context, places []string) ([]member, []source, er
 		}
 	}
 	if len(members) < 2 {
-		closeAll(notNil(sources))
+		closeAll(sources)
 		return nil, nil, usageError("crdt-genome compare http://127.0.0.1:8000 http://127.0.0.1:8001", "compare needs two or more servers or logs, not only %s", places[0])
 	}
 	var wg sync.WaitGroup
@@ -119,21 +141,12 @@ func (a *app) look(ctx context.Context, places []string) ([]member, []source, er
 	wg.Wait()
 	for i, m := range members {
 		if _, file := sources[i].(*fileSource); file && m.err != nil {
-			closeAll(notNil(sources))
+			closeAll(sources)
 			return nil, nil, m.err
 		}
 	}
 	nameMembers(members)
 	return members, sources, nil
-}
-
-func notNil(sources []source) (some []source) {
-	for _, s := range sources {
-		if s != nil {
-			some = append(some, s)
-		}
-	}
-	return some
 }
 
 // concludeCompare adds what only a look into the past can tell, and prints.

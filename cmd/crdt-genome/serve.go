@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -259,7 +260,15 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE) // a closed terminal or log reader does not stop a server
+	if err := checkFiles(len(cfg.Peers)); err != nil {
+		return err
+	}
+	if cfg.Listener, err = a.handedListener(); err != nil {
+		return err
+	}
+	// A closed terminal or log reader does not stop a server, and a log that
+	// may not grow (ulimit -f) is an error of the write, not a crash.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGXFSZ)
 	log := a.logger()
 	cfg.Log, cfg.SetLevel = log, zerolog.SetGlobalLevel
 	cfg.Store.Progress = a.progress("replaying the log: op")
@@ -282,8 +291,13 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 			return errors.Join(err, node.Close(ctx))
 		}
 	}
+	notify(log, daemon.SdNotifyReady+"\n"+statusLine(o, node))
+	feedCtx, stopFeed := context.WithCancel(ctx)
+	defer stopFeed()
+	go feedWatchdog(feedCtx, log, node)
 	select {
 	case <-ctx.Done():
+		notify(log, daemon.SdNotifyStopping)
 		log.Info().Uint32("actor", o.actor).Str("signal", context.Cause(ctx).Error()).Msg("stopping")
 	case <-node.Done():
 		return node.Err()
@@ -309,6 +323,7 @@ func (a *app) banner(o serveOptions, cfg httpapi.Config, node *httpapi.Node) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "crdt-genome %s · actor %d%s · epoch %s\n", version, o.actor, of, epoch)
+	fmt.Fprintf(&b, "  page   %s/\n", node.URL())
 	fmt.Fprintf(&b, "  api    %s/genome\n", node.URL())
 	state := "new"
 	if !op.New {

@@ -70,9 +70,12 @@ func (a *app) openSources(ctx context.Context, arg string, fileOnly bool) ([]sou
 	return all, nil
 }
 
+// closeAll closes sources; nil stands for one that could not be opened.
 func closeAll(all []source) {
 	for _, s := range all {
-		_ = s.close() // only read from
+		if s != nil {
+			_ = s.close() // only read from
+		}
 	}
 }
 

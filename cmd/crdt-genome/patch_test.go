@@ -1,0 +1,77 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// patches damage the file of a log, given its bytes, as disks and people do.
+var patches = map[string]func([]byte) ([]byte, error){
+	// half cuts the file short.
+	"half": func(b []byte) ([]byte, error) { return b[:len(b)/2], nil },
+	// page zeroes the pages behind the first four, as a lost write does.
+	"page": func(b []byte) ([]byte, error) {
+		clear(b[4*os.Getpagesize():])
+		return b, nil
+	},
+	// record flips a bit in the body of every stored value.
+	"record": func(b []byte) ([]byte, error) {
+		const headerLen = 28 // see package store
+		found := 0
+		for i := 0; ; {
+			j := bytes.Index(b[i:], []byte{0x67, 0x6f, 1, 1})
+			if j < 0 {
+				break
+			}
+			if i += j + headerLen; i+8 < len(b) {
+				b[i+8] ^= 1
+				found++
+			}
+		}
+		if found == 0 {
+			return nil, fmt.Errorf("no value found")
+		}
+		return b, nil
+	},
+	// newer gives the log the next format, which this program is too old for.
+	"newer": func(b []byte) ([]byte, error) {
+		const name, magic = "format", "crdtglog"
+		found := 0
+		for i := 0; ; {
+			j := bytes.Index(b[i:], []byte(magic))
+			if j < 0 {
+				break
+			}
+			i += j + len(magic)
+			binary.LittleEndian.PutUint16(b[i:], 3)
+			binary.LittleEndian.PutUint16(b[i+4:], 3)
+			payload := b[i-len(magic) : i+6]
+			sum := crc32.Checksum(append([]byte(name), payload...), crc32.MakeTable(crc32.Castagnoli))
+			binary.LittleEndian.PutUint32(b[i+6:], sum)
+			found++
+		}
+		if found == 0 {
+			return nil, fmt.Errorf("no format found")
+		}
+		return b, nil
+	},
+}
+
+func tsPatch(ts *testscript.TestScript, neg bool, args []string) {
+	path := ts.MkAbs(args[0])
+	how, ok := patches[args[1]]
+	if !ok {
+		ts.Fatalf("patch: no way %q to damage %s", args[1], strings.TrimSpace(args[0]))
+	}
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	data, err = how(data)
+	ts.Check(err)
+	ts.Check(os.WriteFile(path, data, 0o600))
+}
