@@ -50,6 +50,14 @@ type cliError struct {
 func (e *cliError) Error() string { return e.msg }
 func (e *cliError) Unwrap() error { return e.cause }
 
+// An errorReply is the JSON of an error, under "error".
+type errorReply struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+	Detail  any    `json:"detail,omitempty"`
+}
+
 func usageError(hint, format string, args ...any) error {
 	return &cliError{exit: exitUsage, code: "usage", msg: fmt.Sprintf(format, args...), hint: hint}
 }
@@ -72,14 +80,7 @@ func (a *app) report(err error) int {
 		return e.exit
 	}
 	if a.opts.json {
-		out := map[string]any{"code": e.code, "message": e.msg}
-		if e.hint != "" {
-			out["hint"] = e.hint
-		}
-		if e.detail != nil {
-			out["detail"] = e.detail
-		}
-		line, err := json.Marshal(map[string]any{"error": out})
+		line, err := json.Marshal(map[string]errorReply{"error": {e.code, e.msg, e.hint, e.detail}})
 		if err == nil {
 			fmt.Fprintf(a.stderr, "%s\n", line)
 			return e.exit

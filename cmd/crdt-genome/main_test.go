@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"crdt-genome/cmd/internal/fleet"
 )
@@ -24,7 +27,7 @@ import (
 // TestMain makes this test binary also the programs that scripts and tests
 // start: crdt-genome itself, and http, a small client.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"crdt-genome": main, "http": httpMain})
+	testscript.Main(m, map[string]func(){"crdt-genome": main, "http": httpMain, "other-user": otherUserMain})
 }
 
 // patience bounds every wait in the tests. It is long since a machine may be
@@ -50,19 +53,25 @@ func poll(ok func() bool) bool {
 //	                     its process, NAME.log what it prints
 //	group N ARG…         start N actors that know each other, data in ./data;
 //	                     $a0, $a1 … are their URLs
-//	stop NAME SIGNAL N   send a signal and want exit code N, -1: killed by it
+//	halt NAME SIGNAL N   send a signal, or NONE, and want exit code N, -1: killed by it
+//	room NAME BYTES      from now on no file of the actor may become longer
 //	freeze NAME          SIGSTOP; what is frozen is killed at the end
 //	exits N PROGRAM ARG… run a program and want exit code N
 //	until RE PROGRAM …   run a program again and again until its output matches
 //	grows FILE RE        wait until the file matches
 //	patch FILE HOW       damage a log; see patches
+//	other VAR            some other program listens on port $VAR
+//
+// other-user PROGRAM … in a script runs a program as nobody; large.json is there
+// for all: an edit of a third of a MiB.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Values[actorsKey{}] = map[string]*child{}
-			return nil
+			large := fmt.Sprintf(`{"insert":{"at":3,"hex":"%s"}}`, strings.Repeat("5a", 330<<10))
+			return os.WriteFile(filepath.Join(e.WorkDir, "large.json"), []byte(large), 0o644)
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
@@ -71,7 +80,8 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("no condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"actor": tsActor, "group": tsGroup, "stop": tsStop, "freeze": tsFreeze, "exits": tsExits, "until": tsUntil, "grows": tsGrows, "patch": tsPatch,
+			"actor": tsActor, "group": tsGroup, "halt": tsHalt, "freeze": tsFreeze, "room": tsRoom, "exits": tsExits, "until": tsUntil, "grows": tsGrows, "patch": tsPatch,
+			"other": tsOther,
 		},
 	})
 }
@@ -142,14 +152,24 @@ func tsGroup(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func tsStop(ts *testscript.TestScript, neg bool, args []string) {
+func tsHalt(ts *testscript.TestScript, neg bool, args []string) {
 	c := childOf(ts, args[0])
 	sig := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill}[args[1]]
-	ts.Check(c.cmd.Process.Signal(sig))
-	<-c.done
+	if sig != nil {
+		ts.Check(c.cmd.Process.Signal(sig))
+	}
+	if !poll(func() bool { return ended(c.done) }) {
+		ts.Fatalf("%s goes on:\n%s", args[0], ts.ReadFile(args[0]+".log"))
+	}
 	if code := c.cmd.ProcessState.ExitCode(); strconv.Itoa(code) != args[2] {
 		ts.Fatalf("%s: exit code %d after SIG%s, want %s\n%s", args[0], code, args[1], args[2], ts.ReadFile(args[0]+".log"))
 	}
+}
+
+func tsRoom(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := strconv.ParseUint(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(unix.Prlimit(childOf(ts, args[0]).cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: n, Max: n}, nil))
 }
 
 func tsFreeze(ts *testscript.TestScript, neg bool, args []string) {
@@ -167,6 +187,16 @@ func tsExits(ts *testscript.TestScript, neg bool, args []string) {
 	if strconv.Itoa(code) != args[0] {
 		ts.Fatalf("exit code %d, want %s\n%s%s", code, args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
 	}
+}
+
+func tsOther(ts *testscript.TestScript, neg bool, args []string) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "<!DOCTYPE html><title>hello</title>")
+	}))
+	ts.Defer(srv.Close)
+	_, port, err := net.SplitHostPort(srv.Listener.Addr().String())
+	ts.Check(err)
+	ts.Setenv(args[0], port)
 }
 
 func tsUntil(ts *testscript.TestScript, neg bool, args []string) {
@@ -225,6 +255,25 @@ func httpDo(args []string) error {
 	fmt.Println(resp.StatusCode, resp.Header.Get("Content-Type"))
 	_, err = io.Copy(os.Stdout, resp.Body)
 	return err
+}
+
+// otherUserMain is the program "other-user PROGRAM ARG…".
+func otherUserMain() {
+	const nobody = 65534
+	path, err := exec.LookPath(os.Args[1])
+	if err == nil {
+		cmd := exec.Command(path, os.Args[2:]...)
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		err = cmd.Run()
+	}
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		os.Exit(e.ExitCode())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // script returns where a script lies.

@@ -13,13 +13,8 @@ import (
 
 // patches damage the file of a log, given its bytes, as disks and people do.
 var patches = map[string]func([]byte) ([]byte, error){
-	// half cuts the file short.
-	"half": func(b []byte) ([]byte, error) { return b[:len(b)/2], nil },
-	// page zeroes the pages behind the first four, as a lost write does.
-	"page": func(b []byte) ([]byte, error) {
-		clear(b[4*os.Getpagesize():])
-		return b, nil
-	},
+	// cut leaves the first four pages of the file.
+	"cut": func(b []byte) ([]byte, error) { return b[:4*os.Getpagesize()], nil },
 	// record flips a bit in the body of every stored value.
 	"record": func(b []byte) ([]byte, error) {
 		const headerLen = 28 // see package store
