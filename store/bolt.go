@@ -123,9 +123,11 @@ func (d *boltDisk) commit(writes []write) error {
 	d.db.AllocSize = int(min(max(d.size(), boltAllocMin), boltAllocMax, max(fileLimit()-d.reservedEnd(), 0)))
 	err := d.update(func(tx *bolt.Tx) error {
 		for _, w := range writes {
-			b := tx.Bucket([]byte(w.bucket))
+			b, err := d.bucket(tx, w.bucket)
+			if err != nil {
+				return err
+			}
 			b.FillPercent = 1 // keys only grow
-			var err error
 			if w.value == nil {
 				err = b.Delete(w.key)
 			} else {
@@ -198,7 +200,11 @@ func (d *boltDisk) inPlace() error {
 
 func (d *boltDisk) floor(name bucket, key []byte) (k, v []byte, err error) {
 	err = d.view(func(tx *bolt.Tx) error {
-		c := tx.Bucket([]byte(name)).Cursor()
+		b, err := d.bucket(tx, name)
+		if err != nil {
+			return err
+		}
+		c := b.Cursor()
 		k0, v0 := c.Seek(key)
 		if k0 == nil {
 			k0, v0 = c.Last()
@@ -219,7 +225,11 @@ func (d *boltDisk) ascend(name bucket, fn func(k, v []byte) error) error {
 
 func (d *boltDisk) ascendFrom(name bucket, from []byte, fn func(k, v []byte) error) error {
 	return d.view(func(tx *bolt.Tx) error {
-		c := tx.Bucket([]byte(name)).Cursor()
+		b, err := d.bucket(tx, name)
+		if err != nil {
+			return err
+		}
+		c := b.Cursor()
 		for k, v := c.Seek(from); k != nil; k, v = c.Next() {
 			if err := fn(k, v); err != nil {
 				return err
@@ -227,6 +237,19 @@ func (d *boltDisk) ascendFrom(name bucket, from []byte, fn func(k, v []byte) err
 		}
 		return nil
 	})
+}
+
+// bucket returns a bucket of ours.
+func (d *boltDisk) bucket(tx *bolt.Tx, name bucket) (*bolt.Bucket, error) {
+	if b := tx.Bucket([]byte(name)); b != nil {
+		return b, nil
+	}
+	for _, other := range buckets {
+		if tx.Bucket([]byte(other)) != nil {
+			return nil, &CorruptError{Path: d.path, Detail: fmt.Sprintf("bucket %q is missing", name)}
+		}
+	}
+	return nil, &NotLogError{Path: d.path, Why: "a bbolt file of some other program"}
 }
 
 // view runs fn in a short read transaction. Reading a file that was cut off

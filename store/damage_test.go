@@ -149,7 +149,7 @@ func named(t testing.TB, what string, err error) {
 	if !ok {
 		t.Fatalf("%s: %v", what, err)
 	}
-	for _, place := range []string{"page ", "meta page", "meta value", "table of actors", "has the key"} {
+	for _, place := range []string{"page ", "meta page", "meta value", "bucket ", "table of actors", "has the key"} {
 		if strings.Contains(c.Detail, place) {
 			return
 		}

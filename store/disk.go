@@ -235,11 +235,21 @@ func (m *meta) read(all map[string][]byte) error {
 	return nil
 }
 
+// known reports whether one of the names is ours.
+func known(all map[string][]byte) bool {
+	for _, name := range []string{metaUUID, metaCluster, metaSelf, metaEpochs, metaLast, metaClean} {
+		if _, ok := all[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
 // metaValue returns the payload of a meta value; size -1 allows any.
 func metaValue(all map[string][]byte, name string, size int) ([]byte, error) {
 	v, ok := all[name]
 	if !ok {
-		if name == metaFormat {
+		if name == metaFormat && !known(all) {
 			return nil, &NotLogError{Why: "a bbolt file without " + name}
 		}
 		return nil, &CorruptError{Detail: fmt.Sprintf("meta value %q is missing", name)}
