@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -27,7 +28,7 @@ import (
 // TestMain makes this test binary also the programs that scripts and tests
 // start: crdt-genome itself, and http, a small client.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"crdt-genome": main, "http": httpMain, "other-user": otherUserMain})
+	testscript.Main(m, map[string]func(){"crdt-genome": main, "http": httpMain, "nobody": otherUserMain})
 }
 
 // patience bounds every wait in the tests. It is long since a machine may be
@@ -62,16 +63,16 @@ func poll(ok func() bool) bool {
 //	patch FILE HOW       damage a log; see patches
 //	other VAR            some other program listens on port $VAR
 //
-// other-user PROGRAM … in a script runs a program as nobody; large.json is there
-// for all: an edit of a third of a MiB.
+// The program nobody is crdt-genome as that user; large.json is there for all: an edit of 48 Ki random genes.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Values[actorsKey{}] = map[string]*child{}
-			large := fmt.Sprintf(`{"insert":{"at":3,"hex":"%s"}}`, strings.Repeat("5a", 330<<10))
-			return os.WriteFile(filepath.Join(e.WorkDir, "large.json"), []byte(large), 0o644)
+			var genes [48 << 10]byte // no packing makes these small
+			_, _ = rand.NewChaCha8([32]byte{}).Read(genes[:])
+			return os.WriteFile(filepath.Join(e.WorkDir, "large.json"), fmt.Appendf(nil, `{"insert":{"at":3,"hex":"%x"}}`, genes), 0o600)
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
@@ -169,7 +170,7 @@ func tsHalt(ts *testscript.TestScript, neg bool, args []string) {
 func tsRoom(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := strconv.ParseUint(args[1], 10, 64)
 	ts.Check(err)
-	ts.Check(unix.Prlimit(childOf(ts, args[0]).cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: n, Max: n}, nil))
+	ts.Check(unix.Prlimit(childOf(ts, args[0]).cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: n, Max: 1 << 40}, nil))
 }
 
 func tsFreeze(ts *testscript.TestScript, neg bool, args []string) {
@@ -257,23 +258,14 @@ func httpDo(args []string) error {
 	return err
 }
 
-// otherUserMain is the program "other-user PROGRAM ARG…".
+// otherUserMain is the program "nobody ARG…": crdt-genome as that user.
 func otherUserMain() {
 	const nobody = 65534
-	path, err := exec.LookPath(os.Args[1])
-	if err == nil {
-		cmd := exec.Command(path, os.Args[2:]...)
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-		err = cmd.Run()
-	}
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		os.Exit(e.ExitCode())
-	}
-	if err != nil {
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(nobody), syscall.Setuid(nobody)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	main()
 }
 
 // script returns where a script lies.
