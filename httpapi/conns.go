@@ -30,27 +30,25 @@ type conn struct {
 	since   time.Time // of working, or of its end
 }
 
+type connKey struct{}
+
 func newConns(max int) *conns {
 	return &conns{max: max, open: map[net.Conn]*conn{}}
 }
 
-type connKey struct{}
-
-// context lets a handler find its connection; see http.Server.ConnContext.
-func (c *conns) context(ctx context.Context, nc net.Conn) context.Context {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return context.WithValue(ctx, connKey{}, c.open[nc])
+// begin enters a new connection and lets its handlers find it in their
+// context; see http.Server.ConnContext, which is called before ConnState.
+func (c *conns) begin(ctx context.Context, nc net.Conn) context.Context {
+	s := &conn{since: time.Now()}
+	if victim := c.add(nc, s); victim != nil {
+		_ = victim.Close() // its own goroutine meets the error and ends
+	}
+	return context.WithValue(ctx, connKey{}, s)
 }
 
-// changed keeps count; see http.Server.ConnState.
+// changed takes out what has ended; see http.Server.ConnState.
 func (c *conns) changed(nc net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		if victim := c.add(nc); victim != nil {
-			_ = victim.Close() // its own goroutine meets the error and says StateClosed
-		}
-	case http.StateClosed, http.StateHijacked:
+	if state == http.StateClosed || state == http.StateHijacked {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.open, nc)
@@ -58,10 +56,10 @@ func (c *conns) changed(nc net.Conn, state http.ConnState) {
 }
 
 // add enters nc and returns the connection to close for it, if any.
-func (c *conns) add(nc net.Conn) (victim net.Conn) {
+func (c *conns) add(nc net.Conn, s *conn) (victim net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open[nc] = &conn{since: time.Now()}
+	c.open[nc] = s
 	if len(c.open) <= c.max {
 		return nil
 	}

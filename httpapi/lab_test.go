@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -480,3 +481,11 @@ func insert(t testing.TB, g *genome.Genome, at int, genes ...byte) genome.Op {
 
 // sinceQuery is the URL of what v lacks.
 func sinceQuery(v genome.Version) string { return "/v1/ops?since=" + url.QueryEscape(v.String()) }
+
+// newLocalServer serves h until the end of the test and returns its URL.
+func newLocalServer(t testing.TB, h http.Handler) string {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	return srv.URL
+}

@@ -61,7 +61,7 @@ func (n *Node) newServer(ln net.Listener) *http.Server {
 		MaxHeaderBytes:    maxHeader - netHTTPSlop,
 		ErrorLog:          newDebugLog(n.log),
 		ConnState:         n.conns.changed,
-		ConnContext:       n.conns.context,
+		ConnContext:       n.conns.begin,
 	}
 	srv.RegisterOnShutdown(n.endStreams)
 	return srv
