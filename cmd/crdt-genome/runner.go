@@ -207,7 +207,6 @@ func (r *runner) finish(ctx context.Context) error {
 	if err := r.recover(ctx, time.Duration(1<<62)); err != nil {
 		return err
 	}
-	r.pauseAll(ctx)
 	members, j := r.settle(ctx)
 	stopCtx, cancel := context.WithTimeout(ctx, 2*closeTimeout)
 	defer cancel()
@@ -225,23 +224,27 @@ func (r *runner) finish(ctx context.Context) error {
 	return r.printVerdict(members, j, max(running, 0))
 }
 
-// pauseAll stops the mutations. An actor that does not answer mints nothing
-// that could be waited for.
-func (r *runner) pauseAll(ctx context.Context) {
+// pauseAll stops the mutations of the actors that are not paused yet. One that
+// does not answer mints nothing, or is asked again.
+func (r *runner) pauseAll(ctx context.Context, paused []bool) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	var wg sync.WaitGroup
-	for _, actor := range r.fleet.Actors() {
-		wg.Go(func() { _ = actor.Client().Mutator(ctx, true) })
+	for i, actor := range r.fleet.Actors() {
+		if !paused[i] {
+			wg.Go(func() { paused[i] = actor.Client().Mutator(ctx, true) == nil })
+		}
 	}
 	wg.Wait()
 }
 
-// settle waits until all are equal, or that cannot become true any more, or
-// the time is up. The last look is the one that counts.
+// settle stops the mutations and waits until all are equal, or that cannot
+// become true any more, or the time is up. The last look is the one that counts.
 func (r *runner) settle(ctx context.Context) ([]member, judgement) {
 	deadline := time.Now().Add(r.o.settle)
+	paused := make([]bool, r.o.count)
 	for {
+		r.pauseAll(ctx, paused)
 		members := r.look(ctx)
 		j := judge(members)
 		if j.word != wordBehind || time.Now().After(deadline) || r.hopeless(members, j) {
@@ -361,7 +364,7 @@ type runActor struct {
 	Actor int    `json:"actor"`
 	URL   string `json:"url"`
 	Log   string `json:"log"`
-	Ops   uint64 `json:"ops"` // in the log when it was opened
+	Ops   uint64 `json:"ops"` // that it started with, and a few more; 0 also if it was slow to answer
 	PID   int    `json:"pid"`
 }
 
@@ -369,13 +372,13 @@ func (r *runner) printStart(ctx context.Context) error {
 	start := runStart{Event: "start", Time: r.started.UTC()}
 	t := newTable("ACTOR", "URL", "LOG", "OPS")
 	for i, m := range r.look(ctx) {
-		if m.err != nil {
-			return m.err
-		}
-		actor := r.fleet.Actor(i)
+		actor, ops := r.fleet.Actor(i), "" // one that is slow to answer is shown without
 		row := runActor{i, actor.URL() + "/", filepath.Join(actor.Dir, "log.db"), m.view.version.Ops(), actor.PID()}
+		if m.err == nil {
+			ops = thousands(row.Ops)
+		}
 		start.Actors = append(start.Actors, row)
-		t.row(fmt.Sprint(i), row.URL, row.Log, thousands(row.Ops))
+		t.row(fmt.Sprint(i), row.URL, row.Log, ops)
 	}
 	if r.a.opts.json {
 		return r.a.printJSON(start)
