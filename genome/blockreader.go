@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 )
 
 // A BlockReader reads a block op by op and allocates nothing but its table.
@@ -77,21 +78,27 @@ func (r *BlockReader) Close() ([]Head, error) {
 	if r.err == nil && (r.left != 0 || len(r.data) != 0 || len(r.text) != 0 || r.named != len(r.table)) {
 		r.fail(CodeBadEncoding, "bytes left over")
 	}
-	var heads []Head
+	authors := 0
 	for i := range r.table {
 		t := &r.table[i]
-		if t.seq == 0 {
-			continue
+		if t.seq > 0 {
+			authors++
 		}
-		if t.nextSeq == t.seq {
+		if t.seq > 0 && t.nextSeq == t.seq {
 			r.fail(CodeBadEncoding, "an author without ops")
 		}
-		if r.chains {
+	}
+	switch {
+	case r.err != nil:
+		return nil, r.err
+	case !r.chains:
+		return nil, nil
+	}
+	heads := make([]Head, 0, authors)
+	for i := range r.table {
+		if t := &r.table[i]; t.seq > 0 {
 			heads = append(heads, Head{t.id, t.nextSeq - 1, t.chain})
 		}
-	}
-	if r.err != nil {
-		return nil, r.err
 	}
 	return heads, nil
 }
@@ -105,15 +112,20 @@ func (r *BlockReader) fail(code Code, detail string) error {
 	return r.err
 }
 
-// readTable reads the table. limit is how many replicas the ops can name: a
-// line takes several times the memory that it takes in the block.
+// readTable reads the table. limit is how many replicas the ops that the caller
+// allows can name: a line takes several times the memory that it takes in the
+// block.
 func (r *BlockReader) readTable(limit uint64) {
 	n := r.uvarint()
-	if n > min(limit, uint64(len(r.data)/minReplicaBytes)) {
-		r.fail(CodeBadEncoding, "more replicas than the block can name")
+	switch {
+	case n > uint64(len(r.data)/minReplicaBytes):
+		r.fail(CodeBadEncoding, "more replicas than bytes for them")
+		return
+	case n > limit:
+		r.fail(CodeTooManyOps, fmt.Sprintf("%d replicas; the ops that are allowed name at most %d", n, limit))
 		return
 	}
-	seen := make(map[ReplicaID]bool, n)
+	r.table = slices.Grow(r.table, int(n))
 	for range n {
 		actor := r.uvarint()
 		t := blockReplica{id: NewReplicaID(ActorID(actor), Epoch(r.fixed(4))), seq: r.uvarint()}
@@ -123,16 +135,39 @@ func (r *BlockReader) readTable(limit uint64) {
 				t.chain = Chain(r.fixed(8))
 			}
 		}
-		if actor > math.MaxUint32 || !t.id.Valid() || seen[t.id] || t.seq > MaxSeq || t.gene > MaxSeq {
-			r.fail(CodeBadEncoding, "a replica in the table is out of bounds or stands there twice")
+		if actor > math.MaxUint32 || !t.id.Valid() || t.seq > MaxSeq || t.gene > MaxSeq {
+			r.fail(CodeBadEncoding, "a replica in the table is out of bounds")
 		}
 		if r.err != nil {
 			return
 		}
-		seen[t.id] = true
 		t.nextSeq, t.nextGene = t.seq, t.gene
 		r.table = append(r.table, t)
 	}
+	if !r.distinct() {
+		r.fail(CodeBadEncoding, "a replica stands in the table twice")
+	}
+}
+
+// distinct reports whether no replica stands in the table twice.
+func (r *BlockReader) distinct() bool {
+	const few = 8 // nearly every block
+	if len(r.table) > few {
+		ids := make([]ReplicaID, len(r.table))
+		for i := range r.table {
+			ids[i] = r.table[i].id
+		}
+		slices.Sort(ids)
+		return len(slices.Compact(ids)) == len(r.table)
+	}
+	for i := range r.table {
+		for j := range i {
+			if r.table[i].id == r.table[j].id {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Next reads the next op into op and reports whether there was one. The op has

@@ -43,8 +43,8 @@
 // there is no list of dependencies to bound.
 //
 // Decoding allocates at most 4 bytes for each byte of input and a fixed sum for
-// each op that the caller allows (maxOps): 80 bytes for an op and at most 250
-// for the replicas it names. Only DecodeJSON allocates more over its run, 40
+// each op that the caller allows (maxOps): 80 bytes for an op and at most 160
+// for the replicas it names. Only DecodeJSON allocates more over its run, 32
 // bytes for each byte of input, most of it garbage at once.
 //
 // # Layers above
@@ -110,7 +110,7 @@
 // in another order, nothing left over.
 //
 // A block of one typed gene takes some 30 bytes, a typed gene within a larger
-// block about 2, a gene at a random place about 5.
+// block 3, a gene at a random place about 5.
 //
 // # Packed block, version 2
 //

@@ -284,7 +284,10 @@ func (g *Genome) admit(op *Op, res *Result) (*Missing, error) {
 			res.Duplicate = len(res.Applied) == 0
 			return nil, nil
 		}
-		trimmed := g.trim(*op, known)
+		trimmed, err := g.trim(*op, known)
+		if err != nil {
+			return nil, err
+		}
 		op = &trimmed
 		ref = g.find(op.Ref.Replica, &g.named)
 	}
@@ -302,13 +305,18 @@ func (g *Genome) selfAhead(op *Op) error {
 	return err
 }
 
-// trim cuts off what is known of op, whose first event is.
-func (g *Genome) trim(op Op, known uint64) Op {
-	n := int(known - op.Dot.Seq + 1)
+// trim cuts off what is known of op, whose first event is. Without a history to
+// compare with, a head that cannot be the replica's last genes is still a fork.
+func (g *Genome) trim(op Op, known uint64) (Op, error) {
+	n := known - op.Dot.Seq + 1
 	if op.Kind == Insert && op.Gene == NoGene {
-		op.Gene = g.Genes(op.Dot.Replica) - uint64(n) // its first n events are the replica's last
+		genes := g.Genes(op.Dot.Replica)
+		if genes < n {
+			return op, op.conflict(op.Dot, fmt.Sprint("gene ", genes), fmt.Sprintf("%d genes", n))
+		}
+		op.Gene = genes - n
 	}
-	return op.TrimHead(n)
+	return op.TrimHead(int(n)), nil
 }
 
 // compare returns a dot_conflict if op's events up to known differ from those

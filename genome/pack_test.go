@@ -16,12 +16,17 @@ const maxUnpacked = 1 << 20
 // checkPacked packs an encoded block and unpacks it again.
 func checkPacked(t testing.TB, block []byte) []byte {
 	t.Helper()
+	return checkPackedLimit(t, block, maxUnpacked)
+}
+
+func checkPackedLimit(t testing.TB, block []byte, limit int) []byte {
+	t.Helper()
 	packed, err := genome.AppendPacked([]byte("before"), block)
 	if err != nil {
 		t.Fatalf("AppendPacked: %v", err)
 	}
 	packed = packed[len("before"):]
-	back, err := genome.AppendUnpacked([]byte("before"), packed, maxUnpacked)
+	back, err := genome.AppendUnpacked([]byte("before"), packed, limit)
 	if err != nil {
 		t.Fatalf("AppendUnpacked: %v", err)
 	}
@@ -85,18 +90,4 @@ func TestPackedDamaged(t *testing.T) {
 	if _, err := genome.AppendPacked(nil, packed); err == nil {
 		t.Error("packs what is not a block")
 	}
-}
-
-func FuzzUnpack(f *testing.F) {
-	f.Add(checkPacked(f, readGolden(f, "block-v1-history.golden")))
-	f.Add(checkPacked(f, readGolden(f, "block-v1-gap.golden")))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		block, err := genome.AppendUnpacked(nil, data, maxUnpacked)
-		if err != nil {
-			return
-		}
-		if _, err := genome.DecodeBlock(block, genome.MaxBatchOps); err == nil {
-			checkPacked(t, block)
-		}
-	})
 }
