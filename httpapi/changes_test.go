@@ -458,7 +458,7 @@ func TestClusterView(t *testing.T) {
 			StateBehind, 2, "[[0 1 2]]", "[1]"},
 		{"the one who says so is away", []ActorStatus{is(0, StateEqual, 5), is(1, StateUnreachable, 5), is(2, StateUnreachable, 5)},
 			map[genome.ActorID]hearsay{1: {actors: []ActorStatus{{Actor: 2, State: StateEqual, VV: vv(5), Boot: "b"}}}},
-			StateUnreachable, 1, "[[0] [1] [2]]", "[]"},
+			StateUnreachable, 1, "[[0] [1 2]]", "[]"},
 		{"diverged", []ActorStatus{is(0, StateEqual, 5), is(1, StateDiverged, 5), is(2, StateUnreachable, 4)}, nil, StateDiverged, 1, "[[0 1] [2]]", "[]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

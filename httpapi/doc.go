@@ -47,7 +47,8 @@
 //	GET  /v1/openapi.json   all of this for programs
 //	GET  /metrics           for Prometheus; metrics.go lists them
 //	GET  /livez /readyz /healthz   ?verbose
-//	GET  /                  three lines of text
+//	GET  /                  the page for browsers (package observatory), for others three lines of text
+//	GET  /app.css /app.js /icon.svg   the rest of the page
 //
 // Routes below /v1/ are added to and never changed; /genome stays as it is.
 // Errors are RFC 9457 problem documents ([Problem]) whose code is the contract.

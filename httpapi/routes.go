@@ -39,7 +39,10 @@ func (n *Node) routes() []route {
 	ops := []string{mediaNDJSON, genome.MediaType}
 	js, text := []string{mediaJSON}, []string{mediaText}
 	return []route{
-		{pattern: "GET /{$}", summary: "A greeting in text", handle: n.getRoot, sends: text},
+		{pattern: "GET /{$}", summary: "The page for browsers, for others a greeting in text", handle: n.getHome, answers: []int{304}, sends: []string{mediaText, "text/html"}},
+		{pattern: "GET /app.css", summary: "How the page looks", handle: n.getAsset, answers: []int{304}, sends: []string{"text/css"}},
+		{pattern: "GET /app.js", summary: "The page's program", handle: n.getAsset, answers: []int{304}, sends: []string{"text/javascript"}},
+		{pattern: "GET /icon.svg", summary: "The page's icon", handle: n.getAsset, answers: []int{304}, sends: []string{"image/svg+xml"}},
 		{pattern: "GET /genome", summary: "The genome in lower-case hex and nothing else", handle: n.getGenome, answers: []int{304}, sends: text},
 		{pattern: "POST /genome", summary: "Take ops; 200 means durable here, 202 kept until what they need arrives", handle: n.postGenome,
 			accepts: []string{mediaJSON, mediaNDJSON, genome.MediaType}, answers: []int{202, 408, 409, 413, 415, 422, 426, 429, 507}, sends: js},

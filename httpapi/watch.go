@@ -157,7 +157,7 @@ func (p *peer) reachable() bool {
 // Verdicts that only a ClusterView has; see there.
 const (
 	VerdictConnecting  = "connecting"  // nobody has been asked yet
-	VerdictPartitioned = "partitioned" // groups that do not reach each other hold different ops
+	VerdictPartitioned = "partitioned" // some are out of reach, and not all hold the same ops
 )
 
 // A ClusterView is what GET /v1/changes tells of all actors: a ClusterReply to
@@ -168,7 +168,7 @@ type ClusterView struct {
 	Verdict string             `json:"verdict"` // converged, behind, partitioned, unreachable, diverged or connecting
 	Equal   int                `json:"equal"`   // actors that are reached and lack nothing that anybody is known to hold
 	Of      int                `json:"of"`
-	Groups  [][]genome.ActorID `json:"groups"` // actors that reach each other, over others too; by their first actor
+	Groups  [][]genome.ActorID `json:"groups"` // who is reached, over others too; then, if any, who is not
 	Replica genome.ReplicaID   `json:"replica"`
 	Ops     uint64             `json:"ops"` // of the answering node, as are the next two
 	Genes   int                `json:"genes"`
@@ -183,6 +183,11 @@ type ClusterView struct {
 type ActorView struct {
 	ActorStatus
 	Through []genome.ActorID `json:"through,omitempty"` // unreachable from here: who reaches it
+}
+
+// reached reports whether the node reaches a, if only over others.
+func (a *ActorView) reached() bool {
+	return a.Self || a.State != StateUnreachable || len(a.Through) > 0
 }
 
 // clusterView returns the present view, which all streams share.
@@ -215,7 +220,6 @@ func (n *Node) clusterView(ctx context.Context) (*ClusterView, error) {
 // newClusterView adds to what a node knows itself what its peers have said.
 func newClusterView(reply ClusterReply, heard map[genome.ActorID]hearsay) *ClusterView {
 	v := &ClusterView{Of: reply.Of, Fenced: reply.Fenced}
-	links := newLinks(reply.Actors)
 	for _, a := range reply.Actors {
 		v.actors = append(v.actors, ActorView{ActorStatus: a})
 		if a.Self {
@@ -223,30 +227,23 @@ func newClusterView(reply ClusterReply, heard map[genome.ActorID]hearsay) *Clust
 		}
 	}
 	for i := range v.actors {
-		a := &v.actors[i]
-		if !a.Self && a.State != StateUnreachable {
-			links.join(links.self, a.Actor)
-			v.hear(a.Actor, heard[a.Actor].actors, links)
+		if a := &v.actors[i]; !a.Self && a.State != StateUnreachable {
+			v.hear(a.Actor, heard[a.Actor].actors)
 		}
 	}
-	v.Groups = links.groups()
 	v.judge()
 	return v
 }
 
 // hear takes in what a peer says of the others. Vectors only grow within one
 // run of a process, so the larger is the newer.
-func (v *ClusterView) hear(from genome.ActorID, said []ActorStatus, links *links) {
+func (v *ClusterView) hear(from genome.ActorID, said []ActorStatus) {
 	for _, s := range said {
 		i, ok := slices.BinarySearchFunc(v.actors, s.Actor, func(a ActorView, id genome.ActorID) int { return cmp.Compare(a.Actor, id) })
-		if !ok || s.State == StateUnreachable || s.Actor == from && !s.Self {
+		if !ok || v.actors[i].Self || s.State == StateUnreachable || s.SinceMS > 0 {
 			continue
 		}
 		a := &v.actors[i]
-		links.join(from, s.Actor)
-		if a.Self {
-			continue
-		}
 		if a.State == StateUnreachable {
 			a.Through = append(a.Through, from)
 		}
@@ -269,15 +266,25 @@ func (v *ClusterView) judge() {
 		}
 	}
 	diverged, lacking := false, false
+	var near, far []genome.ActorID
 	for i := range v.actors {
 		a := &v.actors[i]
 		a.setLacks(all)
-		known, reached := a.Self || a.Boot != "", a.Self || a.State != StateUnreachable || len(a.Through) > 0
+		known, reached := a.Self || a.Boot != "", a.reached()
 		diverged = diverged || a.State == StateDiverged
 		lacking = lacking || known && a.LacksOps > 0
 		if known && reached && a.LacksOps == 0 && a.State != StateDiverged {
 			v.Equal++
 		}
+		if reached {
+			near = append(near, a.Actor)
+		} else {
+			far = append(far, a.Actor)
+		}
+	}
+	v.Groups = [][]genome.ActorID{near}
+	if far != nil {
+		v.Groups = append(v.Groups, far)
 	}
 	switch {
 	case diverged:
@@ -291,52 +298,4 @@ func (v *ClusterView) judge() {
 	default:
 		v.Verdict = VerdictConverged
 	}
-}
-
-// links are who reaches whom, as a forest of groups.
-type links struct {
-	self   genome.ActorID
-	actors []genome.ActorID // ascending
-	parent map[genome.ActorID]genome.ActorID
-}
-
-func newLinks(actors []ActorStatus) *links {
-	l := &links{parent: map[genome.ActorID]genome.ActorID{}}
-	for _, a := range actors {
-		if a.Self {
-			l.self = a.Actor
-		}
-		l.actors = append(l.actors, a.Actor)
-		l.parent[a.Actor] = a.Actor
-	}
-	return l
-}
-
-func (l *links) find(a genome.ActorID) genome.ActorID {
-	for l.parent[a] != a {
-		a = l.parent[a]
-	}
-	return a
-}
-
-// join makes one group of two, which goes by its first actor.
-func (l *links) join(a, b genome.ActorID) {
-	a, b = l.find(a), l.find(b)
-	l.parent[max(a, b)] = min(a, b)
-}
-
-func (l *links) groups() [][]genome.ActorID {
-	var groups [][]genome.ActorID
-	at := map[genome.ActorID]int{} // index by first actor; looked up only
-	for _, a := range l.actors {
-		first := l.find(a)
-		i, ok := at[first]
-		if !ok {
-			i = len(groups)
-			at[first] = i
-			groups = append(groups, nil)
-		}
-		groups[i] = append(groups[i], a)
-	}
-	return groups
 }
