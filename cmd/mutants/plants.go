@@ -1,0 +1,125 @@
+package main
+
+// plants are sorted by the layer that they are in. The texts are kept short, so
+// that they outlive changes around them.
+var plants = []plant{
+	{
+		name: "tie-break-inverted", promise: "concurrent inserts at one place stand in one order on every replica",
+		file: "genome/internal/list/insert.go",
+		old:  "case l.replicas[rep].name < l.replicas[other].name:",
+		new:  "case rep < other:", // order of arrival
+		test: "TestConverges", pkg: "genome", quick: true,
+	},
+	{
+		name: "accept-a-gap", promise: "a version vector has no holes: an op that comes too early is parked",
+		file: "genome/genome.go",
+		old:  "if op.Dot.Seq > known+1 {",
+		new:  "if op.Dot.Seq > known+1000 {",
+		test: "TestAnyOrder",
+	},
+	{
+		name: "drop-parked-deletes", promise: "an op that comes too early is applied when what it needs has come",
+		file: "genome/genome.go",
+		old:  "if missing != nil {\n\t\tif err := g.parking.park(peer, op, *missing); err != nil {",
+		new:  "if missing != nil {\n\t\tif op.Kind == Delete {\n\t\t\treturn Result{Parked: true}, nil\n\t\t}\n\t\tif err := g.parking.park(peer, op, *missing); err != nil {",
+		test: "TestAnyOrder",
+	},
+	{
+		name: "forget-parked-ops", promise: "an op that comes too early is applied when what it needs has come",
+		file: "genome/genome.go",
+		old:  "if g.parking.ops > 0 {",
+		new:  "if g.parking.ops > 1 {",
+		test: "TestAnyOrder", quick: true,
+	},
+	{
+		name: "unbounded-parking", promise: "what a peer may have parked is bounded",
+		file: "genome/parking.go",
+		old:  "acc.ops >= MaxParkedOps || acc.bytes+w.bytes() > MaxParkedBytes",
+		new:  "acc.ops < 0",
+		test: "TestPostPendingFull", pkg: "httpapi",
+	},
+	{
+		name: "seq-too-far", promise: "an op far ahead of its replica is refused, not parked",
+		file: "genome/genome.go",
+		old:  "if op.Dot.Seq > known+MaxSeqAhead {",
+		new:  "if op.Dot.Seq > MaxSeq {",
+		test: "TestPostRefuses", pkg: "httpapi",
+	},
+	{
+		name: "conflict-overlooked", promise: "another op under a known id is refused with both contents",
+		file: "genome/genome.go",
+		old:  "if ours, theirs := held.Event(j), op.Event(i); ours != theirs {",
+		new:  "if ours, theirs := held.Event(j), op.Event(i); ours.Kind != theirs.Kind {",
+		test: "TestPostRefuses", pkg: "httpapi",
+	},
+	{
+		name: "digest-without-tombstones", promise: "the digest is over the whole state, deleted genes included",
+		file: "genome/digest.go",
+		old:  "for r := range g.Runs() {",
+		new:  "for r := range g.Runs() {\n\t\tif !r.Live {\n\t\t\tcontinue\n\t\t}",
+		test: "TestGoldenSnapshot",
+	},
+	{
+		name: "chain-without-values", promise: "a (seq, chain) pair names a whole history",
+		file: "genome/chain.go",
+		old:  "c = c.add(chainChained | uint64(v))",
+		new:  "c = c.add(chainChained | uint64(v&0))",
+		test: "TestGoldenBlocks",
+	},
+	{
+		name: "acknowledge-without-commit", promise: "an op is acknowledged only if its commit succeeded",
+		file: "store/write.go",
+		old:  "if err := a.disk.commit(writes); err != nil {",
+		new:  "if err := a.disk.commit(writes); err != nil && len(writes) == 0 {",
+		test: "TestFailStop", quick: true,
+	},
+	{
+		name: "shown-before-durable", promise: "nothing leaves the process before it is durable",
+		file: "store/write.go",
+		old:  "func (a *Actor) seenLocked() uint64 { return a.applied }",
+		new:  "func (a *Actor) seenLocked() uint64 { return a.durable }",
+		test: "TestNothingShownEarly", quick: true,
+	},
+	{
+		name: "forget-the-checksum", promise: "a damaged record is named and never read as truth",
+		file: "store/value.go",
+		old:  "case sum != got:",
+		new:  "case sum != got && got == 0:",
+		test: "TestRandomBits",
+	},
+	{
+		name: "epoch-after-crash", promise: "after an unclean stop an actor goes on under a new epoch",
+		file: "store/guard.go",
+		old:  "case !found:\n\t\treturn ReasonUnclean, \"\"",
+		new:  "case !found:\n\t\treturn ReasonClean, \"\"",
+		test: "TestEpoch", quick: true,
+	},
+	{
+		name: "epoch-after-restore", promise: "an old copy put back goes on under a new epoch",
+		file: "store/guard.go",
+		old:  "case g.identity != id:",
+		new:  "case g.identity != id && g.Inode == 0:",
+		test: "TestEpoch",
+	},
+	{
+		name: "guard-kept", promise: "only a clean stop leaves a guard",
+		file: "store/guard.go",
+		old:  "err := f.names.remove(filepath.Join(f.dir, guardName))",
+		new:  "var err error",
+		test: "TestEpoch",
+	},
+	{
+		name: "parked-is-acknowledged", promise: "a parked op is answered 202, not 200",
+		file: "httpapi/post.go",
+		old:  "if rec.Pending > 0 {\n\t\treturn writeJSON(w, http.StatusAccepted, reply)",
+		new:  "if rec.Pending > 0 {\n\t\treturn writeJSON(w, http.StatusOK, reply)",
+		test: "TestPostParks", quick: true,
+	},
+	{
+		name: "decompression-bomb", promise: "a body is bounded also after decompression",
+		file: "httpapi/post.go",
+		old:  "if err == nil && len(data) > maxBody {",
+		new:  "if err == nil && len(data) > maxBody+1 {",
+		test: "TestBodyLimits",
+	},
+}
