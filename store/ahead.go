@@ -36,11 +36,12 @@ type ahead struct {
 }
 
 // startDecoding begins at position from, where a segment begins or the log
-// ends, and ends after the one that holds upTo. The caller must stop it.
-func startDecoding(d disk, from, upTo uint64) *ahead {
+// ends, and ends after the one that holds upTo. busy is how many cores the
+// caller keeps busy itself. The caller must stop it.
+func startDecoding(d disk, from, upTo uint64, busy int) *ahead {
 	a := &ahead{slots: make(chan *slot, decodeAhead), quit: make(chan struct{})}
 	work := make(chan *slot, decodeAhead)
-	for range max(1, runtime.GOMAXPROCS(0)-1) {
+	for range max(1, runtime.GOMAXPROCS(0)-busy) {
 		a.group.Go(func() {
 			debug.SetPanicOnFault(true)
 			for s := range work {

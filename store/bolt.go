@@ -264,6 +264,20 @@ func (d *boltDisk) view(fn func(*bolt.Tx) error) (err error) {
 	return fn(tx)
 }
 
+func (d *boltDisk) usage() (u usage) {
+	err := d.view(func(tx *bolt.Tx) error {
+		u.bytes = tx.Size()
+		return nil
+	})
+	if err != nil {
+		return usage{}
+	}
+	s := d.db.Stats()
+	u.freePages = s.FreePageN + s.PendingPageN
+	u.bytes -= int64(u.freePages) * d.page
+	return u
+}
+
 func (d *boltDisk) size() int64 {
 	st, err := os.Stat(d.path)
 	if err != nil {

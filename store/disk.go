@@ -48,7 +48,16 @@ type disk interface {
 	ascendFrom(b bucket, from []byte, fn func(k, v []byte) error) error
 	// size is the length of the log on the disk in bytes.
 	size() int64
+	// usage says what of that is in use, and how many pages are free to be
+	// written again; what is left at the end was never used.
+	usage() usage
 	close() error
+}
+
+// usage is how much of a log's file is used.
+type usage struct {
+	bytes     int64
+	freePages int
 }
 
 // A folder is the place of one actor's files. The caller holds its lock.

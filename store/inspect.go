@@ -77,6 +77,7 @@ type Log struct {
 	end  uint64
 	lock *os.File // shared
 	note []string
+	used usage
 }
 
 // Info says whose log it is.
@@ -86,10 +87,11 @@ type Info struct {
 	UUID    string         `json:"uuid"`
 	Cluster string         `json:"cluster"`
 	Actor   genome.ActorID `json:"actor"`
-	Epoch   genome.Epoch   `json:"epoch"`  // the newest
-	Epochs  []genome.Epoch `json:"epochs"` // all that it has minted, oldest first
-	LSN     uint64         `json:"lsn"`    // position of the last event
-	Bytes   int64          `json:"bytes"`
+	Epoch   genome.Epoch   `json:"epoch"`           // the newest
+	Epochs  []genome.Epoch `json:"epochs"`          // all that it has minted, oldest first
+	LSN     uint64         `json:"lsn"`             // position of the last event
+	Bytes   int64          `json:"bytes"`           // length of the file
+	Used    int64          `json:"used_bytes"`      // of these, in pages that are in use
 	Notes   []string       `json:"notes,omitempty"` // oddities that could be helped
 }
 
@@ -121,14 +123,18 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if err := shareLock(ctx, l.lock, l.path); err != nil {
 		return err
 	}
-	if _, l.note, err = checkPages(l.lock, l.path); err != nil {
+	pages, notes, err := checkPages(l.lock, l.path)
+	if err != nil {
 		return err
 	}
+	l.note = notes
 	d, err := openBolt(l.path, true)
 	if err != nil {
 		return err
 	}
 	l.disk = d
+	high := d.usage().bytes // without the list of free pages, which only a writer has
+	l.used = usage{int64(pages) * d.page, int(high/d.page) - pages}
 	if l.meta, err = readMeta(d); err != nil {
 		return err
 	}
@@ -174,7 +180,7 @@ func (l *Log) Info() Info {
 	return Info{
 		Path: l.path, Format: fmt.Sprintf("%d.%d", l.meta.major, l.meta.minor), UUID: hex.EncodeToString(l.meta.uuid[:]),
 		Cluster: l.meta.cluster, Actor: l.meta.self, Epoch: l.meta.epoch(), Epochs: slices.Clone(l.meta.epochs),
-		LSN: l.end, Bytes: l.disk.size(), Notes: l.note,
+		LSN: l.end, Bytes: l.disk.size(), Used: l.used.bytes, Notes: l.note,
 	}
 }
 
@@ -194,6 +200,7 @@ func (l *Log) Stats(ctx context.Context) (Stats, error) {
 	}
 	s := newStats(r.g, r.meta, r.x, [2]prov{r.first, r.last})
 	s.Path, s.LogBytes = l.path, l.disk.size()
+	s.use(l.used)
 	return s, nil
 }
 
@@ -345,4 +352,20 @@ func (r *contextReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return r.r.Read(p)
+}
+
+// Scan reads and decodes every segment and value of the tail, in order and
+// checksums included, without making a genome of it: the ops and unit events
+// that the log holds. It is as fast as a log can be read.
+func (l *Log) Scan(ctx context.Context) (ops int, events uint64, err error) {
+	ahead := startDecoding(l.disk, 1, l.end, 0)
+	defer ahead.stop()
+	for s := range ahead.slots {
+		<-s.done
+		if err := errors.Join(ctx.Err(), s.err); err != nil {
+			return ops, events, withPath(s.err, l.path)
+		}
+		ops, events = ops+len(s.value.block.Ops), events+s.value.events
+	}
+	return ops, events, withPath(ahead.err, l.path)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"crdt-genome/genome"
 )
@@ -31,13 +32,27 @@ func (a *Actor) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-a.sealed:
-			k.work(ctx)
+		}
+		for more := true; more; {
+			start := time.Now()
+			more = k.work(ctx)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(keeperRest * time.Since(start)):
+			}
 		}
 	}
 }
 
-// work does what is due, and logs what went wrong.
-func (k *keeper) work(ctx context.Context) {
+// keeperRest is how many times as long as it worked the keeper rests, so that
+// it never takes more than a fifth of a core from those who append.
+const keeperRest = 4
+
+// work does a part of what is due, logs what went wrong, and reports whether
+// there is more to do now.
+func (k *keeper) work(ctx context.Context) (more bool) {
+	before := k.packedTo
 	for _, do := range []struct {
 		what string
 		fn   func(context.Context) error
@@ -45,8 +60,10 @@ func (k *keeper) work(ctx context.Context) {
 		err := k.guarded(ctx, do.fn)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
 			k.a.log.Warn().Err(err).Msg(do.what)
+			return false
 		}
 	}
+	return k.packedTo > before
 }
 
 func (k *keeper) guarded(ctx context.Context, fn func(context.Context) error) (err error) {
@@ -58,24 +75,26 @@ func (k *keeper) guarded(ctx context.Context, fn func(context.Context) error) (e
 	return fn(ctx)
 }
 
-// pack packs segments, one group after the other, each in one transaction.
-func (k *keeper) pack(ctx context.Context) error {
-	for !k.stuck && ctx.Err() == nil {
-		group, err := k.group()
-		if err != nil || len(group) == 0 {
-			k.stuck = err != nil
-			return err
-		}
-		writes, err := packGroup(group)
-		if err != nil {
-			k.stuck = true
-			return err
-		}
-		if err := k.commit(writes, func() { k.a.counts.packed += uint64(len(group)) }); err != nil {
-			return err
-		}
-		k.packedTo = group[len(group)-1].last()
+// pack packs the next group of segments, if there are enough, in one
+// transaction.
+func (k *keeper) pack(context.Context) error {
+	if k.stuck {
+		return nil
 	}
+	group, err := k.group()
+	if err != nil || len(group) == 0 {
+		k.stuck = err != nil
+		return err
+	}
+	writes, err := packGroup(group)
+	if err != nil {
+		k.stuck = true
+		return err
+	}
+	if err := k.commit(writes, func() { k.a.counts.packed += uint64(len(group)) }); err != nil {
+		return err
+	}
+	k.packedTo = group[len(group)-1].last()
 	return nil
 }
 

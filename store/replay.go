@@ -100,7 +100,7 @@ func (r *replayer) run(d disk) error {
 // values replays the records from the end of the index on. While one segment
 // is applied, the next ones are decoded on other cores.
 func (r *replayer) values(d disk) error {
-	ahead := startDecoding(d, r.x.end()+1, r.upTo)
+	ahead := startDecoding(d, r.x.end()+1, r.upTo, 1)
 	defer ahead.stop()
 	for s := range ahead.slots {
 		<-s.done

@@ -308,4 +308,5 @@ func (d *simDisk) ascendFrom(b bucket, from []byte, fn func(k, v []byte) error) 
 }
 
 func (d *simDisk) size() int64  { return 0 }
+func (d *simDisk) usage() usage { return usage{} }
 func (d *simDisk) close() error { return nil }

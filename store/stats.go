@@ -20,10 +20,13 @@ type Stats struct {
 	Deletes    uint64         `json:"deletes"`
 	Genes      int            `json:"genes"`
 	Tombstones int            `json:"tombstones"`
-	LogBytes   int64          `json:"log_bytes"` // length of the file
-	Segments   int            `json:"segments"`  // sealed
-	TailOps    int            `json:"tail_ops"`  // runs that are not sealed
-	First      time.Time      `json:"first"`     // when the first op was taken in; zero if there is none
+	LogBytes   int64          `json:"log_bytes"`    // length of the file
+	UsedBytes  int64          `json:"used_bytes"`   // of these, in pages that are in use
+	FreePages  int            `json:"free_pages"`   // that were used and will be used again
+	BytesPerOp float64        `json:"bytes_per_op"` // used bytes for each op; 0 without ops
+	Segments   int            `json:"segments"`     // sealed
+	TailOps    int            `json:"tail_ops"`     // runs that are not sealed
+	First      time.Time      `json:"first"`        // when the first op was taken in; zero if there is none
 	Last       time.Time      `json:"last"`
 	Authors    []AuthorStats  `json:"authors"` // by replica
 
@@ -69,6 +72,7 @@ func (a *Actor) Stats() Stats {
 	s, seen := a.statsSeen()
 	_ = a.wait(background, seen) // fails only with the actor
 	s.LogBytes = a.disk.size()
+	s.use(a.disk.usage())
 	s.Live.Queued = a.queue.len()
 	s.Live.Writable = a.Writable() == nil
 	return s
@@ -90,6 +94,13 @@ func (a *Actor) statsSeen() (Stats, uint64) {
 		PendingOps: parked, PendingBytes: bytes, Fenced: fenced, KnownReplicas: len(a.x.actors),
 	}
 	return s, a.seenLocked()
+}
+
+func (s *Stats) use(u usage) {
+	s.UsedBytes, s.FreePages = u.bytes, u.freePages
+	if s.Ops > 0 {
+		s.BytesPerOp = float64(u.bytes) / float64(s.Ops)
+	}
 }
 
 func newStats(g *genome.Genome, m *meta, x *index, times [2]prov) Stats {

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"crdt-genome/genome/bench"
+	logbench "crdt-genome/store/bench"
+)
+
+type benchLogOptions struct {
+	dir       string
+	only      []string
+	appenders []int
+	long      time.Duration
+	ops       []string
+	mib       int
+}
+
+// What bench log can measure, in this order.
+const (
+	partAppends    = "appends"
+	partBatches    = "batches"
+	partStarts     = "starts"
+	partCheckpoint = "checkpoint"
+)
+
+// Bounds on what bench log is asked for: beyond, it takes hours or gigabytes.
+const (
+	maxAppenders     = 1 << 14
+	maxBenchTime     = time.Hour
+	maxCheckpointMiB = 1024
+)
+
+func newBenchLogCmd(a *app) *cobra.Command {
+	var opts benchLogOptions
+	parts := []string{partAppends, partBatches, partStarts, partCheckpoint}
+	cmd := &cobra.Command{
+		Use:   "log",
+		Short: "Measure the op log on this disk",
+		Long: `Measures durable appends, received batches, the size of the log, cold starts and
+what a checkpoint costs those who append meanwhile.
+
+Appends are compared with two writers that only write, in turns with them: one
+that appends to a preallocated file and syncs once a commit, the limit of the
+disk, and one that syncs twice, the limit of bbolt. The ratios are the figures
+to trust; run it when nothing else uses the disk.`,
+		Example: `  crdt-genome bench log
+  crdt-genome bench log --only appends --appenders 64 --time 10s
+  crdt-genome bench log --only starts --ops 1e6,1e7`,
+		Args: wantArgs(0, 0, "no argument"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, p := range opts.only {
+				if err := oneOf("only", p, parts...); err != nil {
+					return err
+				}
+			}
+			if len(opts.only) == 0 {
+				opts.only = parts
+			}
+			return a.benchLog(cmd.Context(), opts)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&opts.dir, "dir", ".", "folder on the disk to measure; what is made there is removed again")
+	f.StringSliceVar(&opts.only, "only", nil, "measure only these: appends, batches, starts, checkpoint")
+	f.IntSliceVar(&opts.appenders, "appenders", []int{1, 8, 64, 512}, "how many append at once")
+	f.DurationVar(&opts.long, "time", 3*time.Second, "how long each writer appends")
+	f.StringSliceVar(&opts.ops, "ops", []string{"1e6"}, "ops in the logs to start from, up to 1e7")
+	f.IntVar(&opts.mib, "checkpoint-mib", 64, "size of the checkpoint")
+	return cmd
+}
+
+func (o *benchLogOptions) check() error {
+	for _, n := range o.appenders {
+		if n < 1 || n > maxAppenders {
+			return usageError("", "--appenders %d: must be 1 to %d", n, maxAppenders)
+		}
+	}
+	if o.long < 10*time.Millisecond || o.long > maxBenchTime {
+		return usageError("", "--time %v: must be 10ms to %v", o.long, maxBenchTime)
+	}
+	if o.mib < 1 || o.mib > maxCheckpointMiB {
+		return usageError("", "--checkpoint-mib %d: must be 1 to %d", o.mib, maxCheckpointMiB)
+	}
+	if st, err := os.Stat(o.dir); err != nil || !st.IsDir() {
+		return usageError("", "--dir %s: no such folder", o.dir)
+	}
+	return nil
+}
+
+// benchLogReply is the JSON of bench log.
+type benchLogReply struct {
+	Machine bench.Machine     `json:"machine"`
+	Figures []logbench.Figure `json:"figures"`
+}
+
+func (a *app) benchLog(ctx context.Context, o benchLogOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	counts, err := geneCounts(o.ops)
+	if err != nil {
+		return err
+	}
+	reply := benchLogReply{Machine: bench.ThisMachine()}
+	for _, run := range a.logRuns(ctx, o, counts) {
+		figures, err := run()
+		if err != nil {
+			return benchError(err)
+		}
+		reply.Figures = append(reply.Figures, figures...)
+	}
+	if a.opts.json {
+		return a.printJSON(reply)
+	}
+	return a.printLogFigures(reply)
+}
+
+// logRuns lists what is to be measured.
+func (a *app) logRuns(ctx context.Context, o benchLogOptions, counts []int) (runs []func() ([]logbench.Figure, error)) {
+	wanted := func(part string) bool { return slices.Contains(o.only, part) }
+	if wanted(partAppends) {
+		for _, n := range o.appenders {
+			runs = append(runs, func() ([]logbench.Figure, error) { return logbench.Appends(ctx, o.dir, n, o.long) })
+		}
+	}
+	if wanted(partBatches) {
+		runs = append(runs, func() ([]logbench.Figure, error) { return logbench.Batches(ctx, o.dir) })
+	}
+	if wanted(partStarts) {
+		for _, n := range counts {
+			for _, typing := range []bool{false, true} {
+				runs = append(runs, func() ([]logbench.Figure, error) {
+					return logbench.Starts(ctx, o.dir, n, typing, a.progress("writing a log"))
+				})
+			}
+		}
+	}
+	if wanted(partCheckpoint) {
+		runs = append(runs, func() ([]logbench.Figure, error) { return logbench.Checkpoint(ctx, o.dir, o.mib, o.long) })
+	}
+	return runs
+}
+
+func (a *app) printLogFigures(reply benchLogReply) error {
+	fmt.Fprintln(a.stdout, reply.Machine)
+	fmt.Fprintln(a.stdout)
+	t := newTable("WHAT", "MEASURED", "VALUE", "UNIT", "GOAL", "VERDICT")
+	for _, f := range reply.Figures {
+		goal := ""
+		if f.Goal > 0 {
+			goal = "≥ "
+			if f.Most {
+				goal = "≤ "
+			}
+			goal += figure(f.Goal)
+		}
+		t.row(f.Group, f.Name, figure(f.Value), f.Unit, goal, f.Verdict())
+	}
+	return t.print(a.stdout)
+}

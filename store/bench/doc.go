@@ -1,0 +1,66 @@
+// Package bench measures the store on this machine's disk: durable appends,
+// batches, size, cold starts, and what a checkpoint costs those who append.
+//
+// A disk's own speed differs by a factor of a hundred from one machine to the
+// next and by a tenth from one minute to the next. So each figure of appends
+// stands beside that of two writers that do nothing but write, measured in
+// turns with it: one that appends to a file that was laid out and zeroed
+// before and syncs once a commit, which is the limit of the disk, and one that
+// writes and syncs a second page for each commit, which is the limit of bbolt.
+// The ratios are what to trust.
+package bench
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// A Figure is one number.
+type Figure struct {
+	Group string  `json:"group"` // what was done
+	Name  string  `json:"name"`  // what was measured of it
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`
+	Goal  float64 `json:"goal,omitempty"` // 0: none
+	Most  bool    `json:"most,omitempty"` // the goal is not to be exceeded; else it is to be reached
+}
+
+// Verdict returns "ok", "missed", or nothing where there is no goal.
+func (f *Figure) Verdict() string {
+	switch {
+	case f.Goal == 0:
+		return ""
+	case f.Most == (f.Value <= f.Goal):
+		return "ok"
+	}
+	return "missed"
+}
+
+// String is the figure in one line.
+func (f *Figure) String() string {
+	return fmt.Sprintf("%s: %s = %.4g %s %s", f.Group, f.Name, f.Value, f.Unit, f.Verdict())
+}
+
+// median returns the middle one of some numbers, NaN if there are none.
+func median[T cmp.Ordered](x []T) (m T) {
+	if len(x) == 0 {
+		return m
+	}
+	x = slices.Clone(x)
+	slices.Sort(x)
+	return x[len(x)/2]
+}
+
+// quantile returns the q-quantile of sorted times.
+func quantile(sorted []time.Duration, q float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(len(sorted)-1, int(math.Ceil(q*float64(len(sorted))))-1)]
+}
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+func millis(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
