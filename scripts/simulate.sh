@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Runs random schedules of a few replicas on a network that loses, repeats,
+# reorders and re-cuts, with restarts, and every interleaving of a small world;
+# each step is compared with a slow, obviously right list. A failure prints the
+# shrunk schedule and the seed that repeats it.
+#
+#   scripts/simulate.sh [--schedules 20000] [--seed N] [--edits 3]
+#
+# --edits bounds the small world: each one more takes seventy times as long.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+schedules=20000 seed=0 edits=3
+while [ $# -gt 0 ]; do
+  case $1 in
+    --schedules) schedules=$2; shift 2 ;;
+    --seed) seed=$2; shift 2 ;;
+    --edits) edits=$2; shift 2 ;;
+    -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d'; exit 0 ;;
+    *) echo "error: unknown option $1; see --help" >&2; exit 64 ;;
+  esac
+done
+[ "$seed" != 0 ] || seed=$((RANDOM * 32768 + RANDOM + 1))
+
+bin=$(mktemp -d)
+trap 'rm -rf "$bin"' EXIT
+go test -c -o "$bin/genome.test" ./genome
+cd genome # where the tests look for their files
+echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), seed $seed"
+start=$SECONDS
+"$bin/genome.test" -test.timeout 12h -test.run '^(TestRapidSchedule|TestRapidList)$' \
+  -rapid.checks "$schedules" -rapid.seed "$seed" -rapid.nofailfile -test.v | grep -E '^(---|\s+.*(OK|passed|FAIL)|FAIL|ok|PASS)' 
+took=$((SECONDS - start))
+echo "$schedules schedules in $took s"
+GENOME_SMALL_SCOPE=$edits "$bin/genome.test" -test.timeout 12h -test.run '^TestSmallScope$' -test.v | grep -E 'worlds|FAIL|---'
