@@ -34,8 +34,9 @@ func AppendPacked(dst, block []byte) ([]byte, error) {
 	out := append(dst, packVersion)
 	out = binary.AppendUvarint(out, uint64(len(p.head)))
 	out = append(out, p.head...)
+	var d deflater
 	for _, column := range p.columns {
-		packed := deflate(column)
+		packed := d.pack(column)
 		if len(packed) >= len(column) {
 			packed = nil // as it is
 		}
@@ -211,14 +212,22 @@ func (s *packState) join(records []byte, columns *[packColumns][]byte) ([]byte, 
 	return m.to, !m.short
 }
 
-func deflate(data []byte) []byte {
+// A deflater packs the columns of one block. Its writer takes nearly a
+// megabyte, so there is one for all of them.
+type deflater struct{ w *flate.Writer }
+
+func (d *deflater) pack(data []byte) []byte {
 	var buf bytes.Buffer
-	w, err := flate.NewWriter(&buf, flate.BestCompression)
-	if err != nil {
-		panic("genome: deflate: " + err.Error()) // the level is a constant
+	if d.w == nil {
+		w, err := flate.NewWriter(nil, flate.BestCompression)
+		if err != nil {
+			panic("genome: deflate: " + err.Error()) // the level is a constant
+		}
+		d.w = w
 	}
-	w.Write(data) // into memory: cannot fail
-	w.Close()
+	d.w.Reset(&buf)
+	d.w.Write(data) // into memory: cannot fail
+	d.w.Close()
 	return buf.Bytes()
 }
 

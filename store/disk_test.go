@@ -132,15 +132,19 @@ func (l ledger) covers(t *testing.T, where string, a *Actor) {
 	}
 }
 
-// life runs an actor on f through everything it can do until something fails.
+// life runs an actor on f through everything it can do until something fails:
+// sealing, packing and checkpoints too.
 func (l ledger) life(t *testing.T, f *simFolder, seed uint64, foreign genome.Block) {
-	a, err := openOn(f, 1)
+	cfg := smallConfig(t, 1)
+	cfg.sealOps, cfg.packParts, cfg.CheckpointEvery = 4, 2, 6
+	a, err := open(ctx, cfg, f)
 	if err != nil {
 		return
 	}
 	l.covers(t, "open", a)
-	rng := rngOf(seed)
-	for i := range 6 {
+	rng, k := rngOf(seed), &keeper{a: a}
+	for i := range 12 {
+		k.work(ctx)
 		ops, err := edit(a, rng)
 		if err == nil {
 			l.saw(t, "Edit", ops)
@@ -174,9 +178,10 @@ func TestCrash(t *testing.T) {
 	mustInsert(t, other, 0, 1, 2, 3)
 	mustInsert(t, other, 1, 9)
 	foreign := all(t, other)
-	crashed, lives := 0, 60
-	for step := 1; step <= lives; step++ {
-		for seed := range uint64(8) {
+	const steps = 110 // about as many as a life takes
+	crashed := 0
+	for step := 1; step <= steps; step++ {
+		for seed := range uint64(5) {
 			f, l := newSimFolder(), ledger{}
 			rng := rngOf(seed)
 			f.crashAt = step
@@ -185,7 +190,7 @@ func TestCrash(t *testing.T) {
 				crashed++
 			}
 			f.crash(rng)
-			f.crashAt = 1 + rng.IntN(lives) // and again, anywhere
+			f.crashAt = 1 + rng.IntN(steps) // and again, anywhere
 			l.life(t, f, seed+100, foreign)
 			f.crash(rng)
 			a, err := openOn(f, 1)
@@ -201,8 +206,8 @@ func TestCrash(t *testing.T) {
 			mustClose(t, a)
 		}
 	}
-	if crashed < lives*8/2 {
-		t.Errorf("only %d of %d lives crashed", crashed, lives*8)
+	if crashed < steps*5*9/10 {
+		t.Errorf("only %d of %d lives crashed", crashed, steps*5)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync"
 
 	"crdt-genome/genome"
 )
@@ -132,13 +133,21 @@ func unpackBody(data []byte) ([]byte, error) {
 	return genome.AppendUnpacked(body, data, maxBody)
 }
 
-func deflate(data []byte) []byte {
-	var buf bytes.Buffer
-	w, err := flate.NewWriter(&buf, flate.BestCompression)
+// deflaters keeps what deflate works with, nearly a megabyte each.
+var deflaters = sync.Pool{New: func() any {
+	w, err := flate.NewWriter(nil, flate.BestCompression)
 	if err != nil {
 		panic("store: deflate: " + err.Error()) // the level is a constant
 	}
-	_, err = w.Write(data)
+	return w
+}}
+
+func deflate(data []byte) []byte {
+	var buf bytes.Buffer
+	w := deflaters.Get().(*flate.Writer)
+	defer deflaters.Put(w)
+	w.Reset(&buf)
+	_, err := w.Write(data)
 	if err = errors.Join(err, w.Close()); err != nil {
 		panic("store: deflate into memory: " + err.Error())
 	}

@@ -42,16 +42,19 @@ type simFolder struct {
 type file[T any] struct {
 	now, disk   T
 	has, hasNow bool // on the disk, to the process
+	unsynced    bool
 }
 
-func (f *file[T]) sync() { f.disk, f.has = f.now, f.hasNow }
+func (f *file[T]) set(now T, has bool) { f.now, f.hasNow, f.unsynced = now, has, true }
+
+func (f *file[T]) sync() { f.disk, f.has, f.unsynced = f.now, f.hasNow, false }
 
 // settle decides what a crash leaves.
 func (f *file[T]) settle(kept bool) {
 	if kept {
 		f.sync()
 	}
-	f.now, f.hasNow = f.disk, f.has
+	f.now, f.hasNow, f.unsynced = f.disk, f.has, false
 }
 
 // kv is all buckets of a log. It is replaced whole by each commit.
@@ -104,7 +107,7 @@ func (s *simFolder) step(name string) error {
 func (s *simFolder) crash(rng *rand.Rand) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	torn := s.log.hasNow && s.log.has && rng.IntN(3) == 0 && fmt.Sprint(s.log.now) != fmt.Sprint(s.log.disk)
+	torn := s.log.hasNow && s.log.has && rng.IntN(3) == 0 && s.log.unsynced
 	s.log.settle(!torn && rng.IntN(2) == 0)
 	s.guard.settle(rng.IntN(2) == 0)
 	for _, lsn := range slices.Sorted(maps.Keys(s.ckpts)) {
@@ -131,7 +134,7 @@ func (s *simFolder) create(first []write) error {
 		return err
 	}
 	s.mu.Lock()
-	s.log.now, s.log.hasNow = kv{}.with(first), true
+	s.log.set(kv{}.with(first), true)
 	s.inode++
 	s.mu.Unlock()
 	if err := s.step("create: sync folder"); err != nil {
@@ -170,7 +173,7 @@ func (s *simFolder) setGuard(name string, g guard, has bool) error {
 		return err
 	}
 	s.mu.Lock()
-	s.guard.now, s.guard.hasNow = g, has
+	s.guard.set(g, has)
 	s.mu.Unlock()
 	if err := s.step("sync folder"); err != nil {
 		return err
@@ -213,7 +216,7 @@ func (s *simFolder) setCheckpoint(name string, lsn uint64, data []byte, has bool
 	if s.ckpts[lsn] == nil {
 		s.ckpts[lsn] = &file[[]byte]{}
 	}
-	s.ckpts[lsn].now, s.ckpts[lsn].hasNow = bytes.Clone(data), has
+	s.ckpts[lsn].set(bytes.Clone(data), has)
 	return nil
 }
 
@@ -253,7 +256,7 @@ func (d *simDisk) commit(ws []write) error {
 		}
 	}
 	d.s.mu.Lock()
-	d.s.log.now = d.s.log.now.with(ws)
+	d.s.log.set(d.s.log.now.with(ws), true)
 	d.s.ctime++
 	d.s.mu.Unlock()
 	if err := d.s.step("commit: sync meta"); err != nil {
