@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -24,14 +25,12 @@ func newBootID(start time.Time) bootID {
 
 // started returns the time in b; false if b is not a boot id.
 func (b bootID) started() (time.Time, bool) {
-	var ms int64
 	if len(b) != 29 || b[12] != '-' {
 		return time.Time{}, false
 	}
-	if _, err := fmt.Sscanf(string(b[:12]), "%012x", &ms); err != nil {
-		return time.Time{}, false
-	}
-	return time.UnixMilli(ms), true
+	ms, err := strconv.ParseUint(string(b[:12]), 16, 63)
+	_, err2 := strconv.ParseUint(string(b[13:]), 16, 64)
+	return time.UnixMilli(int64(ms)), err == nil && err2 == nil
 }
 
 // Two processes under one actor number are told apart from a restart by time:
