@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,15 +98,16 @@ func (l *lossyLink) forward(r *http.Request, body []byte) (*http.Response, []byt
 // the four faults has happened on each link.
 func TestLostPosts(t *testing.T) {
 	t.Parallel()
-	var f *fleet.Fleet
+	var known atomic.Pointer[fleet.Fleet] // the links are there before it
 	links := make([]*lossyLink, 3)
 	servers := make([]*httptest.Server, 3)
 	for i := range links {
-		links[i] = &lossyLink{target: func() string { return f.Actor(i).URL() }, rng: rand.New(rand.NewPCG(7, uint64(i)))}
+		links[i] = &lossyLink{target: func() string { return known.Load().Actor(i).URL() }, rng: rand.New(rand.NewPCG(7, uint64(i)))}
 		servers[i] = httptest.NewServer(links[i])
 		defer servers[i].Close()
 	}
-	f = newGroup(t, fleet.Config{Count: 3, Args: quick, Peers: func(_, to int) string { return servers[to].URL }})
+	f := newGroup(t, fleet.Config{Count: 3, Args: quick, Peers: func(_, to int) string { return servers[to].URL }})
+	known.Store(f)
 	start(t, f.Actors()...)
 	for i, l := range links {
 		if !poll(func() bool { return l.least() >= 3 }) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"crdt-genome/genome"
@@ -24,8 +25,8 @@ func Batches(ctx context.Context, dir string) ([]Figure, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	var took time.Duration // of the last commit; written before the call returns
-	a, err := store.Open(ctx, store.Config{Data: dir, Committed: func(d time.Duration) { took = d }})
+	var took atomic.Int64 // of the last commit, ns; set before the call returns, and by commits in the background
+	a, err := store.Open(ctx, store.Config{Data: dir, Committed: func(d time.Duration) { took.Store(int64(d)) }})
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +44,7 @@ func Batches(ctx context.Context, dir string) ([]Figure, error) {
 		start := time.Now()
 		_, err = a.Receive(ctx, store.Source{Via: store.ViaPull}, genome.Block{Ops: ops})
 		whole = append(whole, millis(time.Since(start)))
-		commit = append(commit, millis(took))
+		commit = append(commit, millis(time.Duration(took.Load())))
 		start = time.Now()
 		if err = errors.Join(err, two.append(data)); err != nil {
 			return nil, errors.Join(err, two.close(), a.Close())
