@@ -29,6 +29,7 @@ type Actor struct {
 	log     zerolog.Logger
 
 	space     space
+	waiting   *waiting      // since a repair; guarded by mu
 	sealed    chan struct{} // of 1: segments were sealed since the keeper looked
 	keepStop  context.CancelFunc
 	kept      chan struct{} // closed when the keeper has returned
@@ -93,6 +94,11 @@ func openIn(ctx context.Context, cfg Config, f *osFolder) (*Actor, error) {
 	a, err := (*Actor)(nil), f.tidy()
 	if err == nil {
 		a, err = open(ctx, cfg, f)
+	}
+	if repairable(err) {
+		if cfg.repaired, err = repair(ctx, cfg, f, err); err == nil {
+			a, err = open(ctx, cfg, f)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
@@ -183,6 +189,9 @@ func (a *Actor) load(ctx context.Context) (notes []string, err error) {
 	if err != nil {
 		return nil, withPath(err, path)
 	}
+	if a.waiting, err = readWaiting(d); err != nil {
+		return nil, withPath(err, path)
+	}
 	a.g, a.x, a.meta, a.times = r.g, r.x, r.meta, [2]prov{r.first, r.last}
 	return notes, nil
 }
@@ -234,7 +243,9 @@ func (a *Actor) begin(isNew bool, id identity, notes []string) error {
 	switch {
 	case isNew:
 		reason, detail = ReasonNew, ""
-	case a.cfg.NewEpoch && reason == ReasonClean:
+	case a.cfg.repaired != nil:
+		reason, detail = ReasonRepaired, "the damaged log is kept as "+a.cfg.repaired.Kept
+	case (a.cfg.NewEpoch || a.cfg.AcceptLoss && a.waiting.any()) && reason == ReasonClean:
 		reason = ReasonAsked
 	}
 	if err := a.folder.removeGuard(); err != nil {
@@ -246,7 +257,11 @@ func (a *Actor) begin(isNew bool, id identity, notes []string) error {
 			return err
 		}
 		a.meta.epochs = append(a.meta.epochs, e)
-		if err := a.disk.commit([]write{putMeta(metaEpochs, encodeEpochs(a.meta.epochs))}); err != nil {
+		writes := []write{putMeta(metaEpochs, encodeEpochs(a.meta.epochs))}
+		if a.cfg.AcceptLoss {
+			writes = append(writes, a.waiting.giveUp()...)
+		}
+		if err := a.disk.commit(writes); err != nil {
 			return err
 		}
 	}
@@ -256,6 +271,7 @@ func (a *Actor) begin(isNew bool, id identity, notes []string) error {
 	}
 	a.removeOldCheckpoints()
 	o := &a.opening
+	o.Repaired = a.cfg.repaired
 	o.New, o.Epoch, o.EpochReason, o.Detail = isNew, a.self.Epoch(), reason, detail
 	o.Ops, o.Own, o.Genes, o.LogBytes = a.g.Ops(), a.own(), a.g.Len(), a.disk.size()
 	return nil
@@ -280,6 +296,7 @@ func (a *Actor) logOpening() {
 	for _, p := range o.Problems {
 		a.log.Warn().Str("reason", p).Msg("checkpoint passed over")
 	}
+	a.logRepair()
 	e := a.log.Info()
 	if o.EpochReason == ReasonDamaged || o.EpochReason == ReasonRolledBack {
 		e = a.log.Warn()

@@ -226,6 +226,9 @@ func (d *boltDisk) ascend(name bucket, fn func(k, v []byte) error) error {
 func (d *boltDisk) ascendFrom(name bucket, from []byte, fn func(k, v []byte) error) error {
 	return d.view(func(tx *bolt.Tx) error {
 		b, err := d.bucket(tx, name)
+		if err == errNoBucket {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -239,10 +242,19 @@ func (d *boltDisk) ascendFrom(name bucket, from []byte, fn func(k, v []byte) err
 	})
 }
 
+// errNoBucket says that there is nothing to read in a bucket that need not be.
+var errNoBucket = errors.New("no such bucket")
+
 // bucket returns a bucket of ours.
 func (d *boltDisk) bucket(tx *bolt.Tx, name bucket) (*bolt.Bucket, error) {
 	if b := tx.Bucket([]byte(name)); b != nil {
 		return b, nil
+	}
+	if name == bucketWaiting {
+		if tx.Writable() {
+			return tx.CreateBucketIfNotExists([]byte(name))
+		}
+		return nil, errNoBucket
 	}
 	for _, other := range buckets {
 		if tx.Bucket([]byte(other)) != nil {

@@ -35,10 +35,21 @@ type Config struct {
 	// it comes to with each of them; see [Opening.Problems].
 	Rebuild bool
 
+	// Repair says when a damaged log is repaired; default if that is safe.
+	Repair RepairMode
+	// Held reports whether peers hold these events of this actor's, which its
+	// damaged log has lost. It is asked only then. nil: nobody is known to.
+	Held func(ctx context.Context, lost []genome.Range) bool
+	// AcceptLoss gives up what a repaired log still lacks: from here on it
+	// counts as whole. Records that wait stay in the damaged file.
+	AcceptLoss bool
+
 	// For the tests, which want much to happen to few ops.
 	noKeeper  bool // its work is done by hand
 	sealOps   int  // default and at most sealOps
 	packParts int  // default and at most packParts
+
+	repaired *Report // by this very start
 }
 
 const (
@@ -85,6 +96,7 @@ type Opening struct {
 	Ops         uint64 // unit events in the log
 	Own         uint64 // of these, minted by this actor under any epoch
 	Genes       int
+	Repaired    *Report // what was damaged and has been repaired at this start; else nil
 	Took        time.Duration
 	LogBytes    int64
 	Checkpoint  uint64   // position of the checkpoint that was used; 0 if all was replayed

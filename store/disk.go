@@ -20,6 +20,10 @@ const (
 	bucketCkpt   bucket = "ckpt" // manifests of checkpoints
 )
 
+// bucketWaiting holds what a repair could not apply. It is there only in logs
+// that were repaired.
+const bucketWaiting bucket = "waiting"
+
 var buckets = []bucket{bucketMeta, bucketActors, bucketTail, bucketSeg, bucketCkpt}
 
 // A write puts a value under a key, or deletes the key if value is nil.
@@ -103,6 +107,7 @@ const (
 	metaEpochs  = "epochs"
 	metaLast    = "last"
 	metaClean   = "clean"
+	metaMissing = "missing" // only after a repair
 )
 
 // The format of the log as a whole. A program reads every log whose min_reader

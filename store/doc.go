@@ -38,6 +38,7 @@
 //
 // An actor's files lie in <data>/actor-<n>/ (0700, files 0600):
 //
+//	damaged-* logs that were damaged and have been repaired, at most 8
 //	LOCK     flock'd for the actor's whole life and never replaced; one line of
 //	         JSON: {"pid":41207,"addr":"http://127.0.0.1:8000","since":"…"},
 //	         padded with spaces; empty after a clean stop
@@ -63,11 +64,14 @@
 //	           last              u64 LSN of the last event: a log that lost its
 //	                             end together with nothing else says so
 //	           clean             16 bytes, token of the last clean stop
+//	           missing           after a repair: u64 events of whom nothing is known, then
+//	                             u64 replica, u64 first seq, u64 last seq for each range
 //	actors   index u32 BE        u32 actor, u32 epoch, u64 LSN of its first event,
 //	                             u32 CRC-32C of key and these
 //	tail     LSN u64 BE          value: one commit
 //	seg      LSN u64 BE          value: a segment of at most 4,096 ops, or some, packed
 //	ckpt     LSN u64 BE          reserved for checkpoints
+//	waiting  number u64 BE       after a repair: value, as it stood in the damaged log
 //
 // A program reads a log whose min_reader is at most its own major, and refuses
 // a newer one. Unknown buckets and meta names are left alone.
@@ -109,6 +113,19 @@
 //	         uvarint bytes of these deflated (RFC 1951); 0: as they are
 //	         the origins or what they deflate to
 //	         the block, as package genome packs it
+//
+// # Damage
+//
+// A start checks every page, checksum and chain before it serves anything. A
+// log that is damaged is searched for what is sound: records are found by their
+// checksums wherever they stand in the file, and a record with one flipped bit
+// is corrected. If nothing else can be lost by it, the start makes a new log of
+// that, keeps the damaged file as damaged-<time>.db, goes on under a new epoch
+// and fetches what is missing from its peers as any late joiner would; repair.go
+// says when exactly this is done unasked. Otherwise the start fails with a
+// [*CorruptError] that names what is damaged, by position, replica and seqs.
+// What is sound and cannot be applied is quarantined, not dropped; see
+// [Actor.Shortage].
 //
 // # Guard
 //

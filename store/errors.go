@@ -69,9 +69,20 @@ type CorruptError struct {
 	Path   string
 	LSN    uint64 // of the first op damaged; 0 if the damage is not in a record
 	Detail string
+
+	// Of a start that ended because of it:
+	Report      *Report // what is damaged and missing; else nil
+	NotRepaired string  // why the log was not repaired unasked
 }
 
 func (e *CorruptError) Error() string {
+	if e.Report != nil {
+		for _, d := range e.Report.Damage {
+			if d.First > 0 && d.First <= e.LSN && e.LSN <= d.Last && len(d.Ranges) > 0 {
+				return d.in(e.Path)
+			}
+		}
+	}
 	if e.LSN == 0 {
 		return fmt.Sprintf("%s: %s", e.Path, e.Detail)
 	}

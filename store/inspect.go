@@ -123,7 +123,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if err := shareLock(ctx, l.lock, l.path); err != nil {
 		return err
 	}
-	pages, notes, err := checkPages(l.lock, l.path)
+	pages, notes, err := checkPages(l.lock, l.path, nil)
 	if err != nil {
 		return err
 	}
@@ -198,7 +198,11 @@ func (l *Log) Stats(ctx context.Context) (Stats, error) {
 	if err != nil {
 		return Stats{}, withPath(err, l.path)
 	}
-	s := newStats(r.g, r.meta, r.x, [2]prov{r.first, r.last})
+	w, err := readWaiting(l.disk)
+	if err != nil {
+		return Stats{}, withPath(err, l.path)
+	}
+	s := newStats(r.g, r.meta, r.x, w, [2]prov{r.first, r.last})
 	s.Path, s.LogBytes = l.path, l.disk.size()
 	s.use(l.used)
 	return s, nil
@@ -228,7 +232,7 @@ func (v *Verification) OK() bool { return len(v.Problems) == 0 }
 func (l *Log) Verify(ctx context.Context) (Verification, error) {
 	v := Verification{Path: l.path, Problems: slices.Clone(l.note)}
 	var err error
-	if v.Pages, _, err = checkPages(l.lock, l.path); err != nil {
+	if v.Pages, _, err = checkPages(l.lock, l.path, nil); err != nil {
 		v.problem(err)
 		return v, nil
 	}

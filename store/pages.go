@@ -56,7 +56,8 @@ type boltMeta struct {
 	txid     uint64
 }
 
-// checkLogFile checks the structure of the bbolt file at path. Notes tell of a
+// checkLogFile checks the structure of the bbolt file at path, and the
+// checksums of its records. Notes tell of a
 // damaged meta page: bbolt then uses the other, which may be one commit older.
 // The error is a [*NotLogError] or a [*CorruptError], or comes from reading.
 func checkLogFile(path string) (notes []string, err error) {
@@ -65,13 +66,13 @@ func checkLogFile(path string) (notes []string, err error) {
 		return nil, err
 	}
 	defer f.Close() // only read
-	_, notes, err = checkPages(f, path)
+	_, notes, err = checkPages(f, path, checkRecord)
 	return notes, err
 }
 
-// checkPages does the same on an open file and returns how many pages are in
-// use.
-func checkPages(f *os.File, path string) (pages int, notes []string, err error) {
+// checkPages does the same on an open file, with visit for each element of a
+// bucket, and returns how many pages are in use.
+func checkPages(f *os.File, path string, visit func(b bucket, k, v []byte) error) (pages int, notes []string, err error) {
 	st, err := f.Stat()
 	if err != nil {
 		return 0, nil, err
@@ -83,14 +84,23 @@ func checkPages(f *os.File, path string) (pages int, notes []string, err error) 
 	if err != nil {
 		return 0, notes, err
 	}
-	w := &pageWalk{f: f, path: path, meta: m, seen: make([]bool, min(m.high, uint64(st.Size()/m.pageSize)+1))}
-	if size := int64(m.high) * m.pageSize; size > st.Size() || size < 0 {
-		return 0, notes, w.damaged(uint64(st.Size()/m.pageSize), fmt.Sprintf("file may be cut short: %d of %d bytes", st.Size(), size))
-	}
-	w.use(0, 1)
-	w.use(1, 1)
-	err = w.tree(m.root, nil, nil, 0, true)
+	w := newPageWalk(f, path, m, st.Size())
+	w.visit = visit
+	err = w.run()
 	return w.pages, notes, err
+}
+
+// checkRecord checks the checksum of a record. All of it was just read; a
+// start from a checkpoint would not look at it again before somebody needs it.
+func checkRecord(b bucket, k, v []byte) error {
+	if b != bucketSeg && b != bucketTail {
+		return nil
+	}
+	key, err := keyLSN(k)
+	if err == nil {
+		_, err = openValue(key, v)
+	}
+	return err
 }
 
 func readMetas(f *os.File, path string, size int64) (boltMeta, []string, error) {
@@ -185,8 +195,39 @@ type pageWalk struct {
 	f     *os.File
 	path  string
 	meta  boltMeta
+	size  int64
 	seen  []bool // pages in use
 	pages int
+
+	visit  func(b bucket, k, v []byte) error // called with each element of a bucket; may be nil
+	damage func(*CorruptError)               // if set, called with each damage, and the walk goes on beside it
+}
+
+func newPageWalk(f *os.File, path string, m boltMeta, size int64) *pageWalk {
+	return &pageWalk{f: f, path: path, meta: m, size: size, seen: make([]bool, min(m.high, uint64(size/m.pageSize)+1))}
+}
+
+// run checks all pages. The error is a [*CorruptError], or comes from visit.
+func (w *pageWalk) run() error {
+	if size := int64(w.meta.high) * w.meta.pageSize; size > w.size || size < 0 {
+		err := w.found(w.damaged(uint64(w.size/w.meta.pageSize), fmt.Sprintf("file may be cut short: %d of %d bytes", w.size, size)))
+		if err != nil {
+			return err
+		}
+	}
+	w.use(0, 1)
+	w.use(1, 1)
+	return w.tree(w.meta.root, nil, nil, 0, "")
+}
+
+// found reports damage if somebody wants to know, and else returns it.
+func (w *pageWalk) found(err error) error {
+	c, ok := errors.AsType[*CorruptError](err)
+	if !ok || w.damage == nil {
+		return err
+	}
+	w.damage(c)
+	return nil
 }
 
 func (w *pageWalk) damaged(page uint64, why string) error {
@@ -209,16 +250,16 @@ func (w *pageWalk) use(id, n uint64) bool {
 }
 
 // tree checks the page id and all below it. Its keys must lie in [low, high);
-// nil bounds nothing. root says that it belongs to the tree of buckets.
-func (w *pageWalk) tree(id uint64, low, high []byte, depth int, root bool) error {
+// nil bounds nothing. b is the bucket, "" in the tree of buckets.
+func (w *pageWalk) tree(id uint64, low, high []byte, depth int, b bucket) error {
 	if depth > maxTreeDepth {
-		return w.damaged(id, "the tree is too deep")
+		return w.found(w.damaged(id, "the tree is too deep"))
 	}
 	p, err := w.read(id)
-	if err != nil {
-		return err
+	if err == nil {
+		err = w.page(id, p, low, high, depth, b)
 	}
-	return w.page(id, p, low, high, depth, root)
+	return w.found(err)
 }
 
 // read returns the page with its overflow.
@@ -249,7 +290,7 @@ func (w *pageWalk) read(id uint64) ([]byte, error) {
 
 // page checks the content of a page, which may be one within a leaf (id is
 // then the leaf's).
-func (w *pageWalk) page(id uint64, p []byte, low, high []byte, depth int, root bool) error {
+func (w *pageWalk) page(id uint64, p []byte, low, high []byte, depth int, b bucket) error {
 	flags, count, over := order.Uint16(p[8:]), int(order.Uint16(p[10:])), int64(order.Uint32(p[12:]))
 	if flags != pageBranch && flags != pageLeaf {
 		return w.damaged(id, fmt.Sprintf("flags %#x", flags))
@@ -288,12 +329,12 @@ func (w *pageWalk) page(id uint64, p []byte, low, high []byte, depth int, root b
 				}
 				next = n
 			}
-			if err := w.tree(order.Uint64(e[8:]), key, next, depth+1, root); err != nil {
+			if err := w.tree(order.Uint64(e[8:]), key, next, depth+1, b); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := w.leafElement(id, order.Uint32(e), key, val, depth, root); err != nil {
+		if err := w.leafElement(id, order.Uint32(e), key, val, depth, b); err != nil {
 			return err
 		}
 	}
@@ -316,14 +357,17 @@ func (w *pageWalk) branchKey(id uint64, p []byte, i, count int) ([]byte, error) 
 
 // leafElement checks an element of a leaf: in the tree of buckets each is a
 // bucket, and buckets hold no buckets.
-func (w *pageWalk) leafElement(id uint64, flags uint32, key, val []byte, depth int, root bool) error {
+func (w *pageWalk) leafElement(id uint64, flags uint32, key, val []byte, depth int, b bucket) error {
+	root := b == ""
 	switch {
 	case flags&^leafIsBucket != 0:
 		return w.damaged(id, fmt.Sprintf("element %x has flags %#x", key, flags))
 	case (flags == leafIsBucket) != root:
 		return w.damaged(id, fmt.Sprintf("element %x is not what it should be", key))
-	case !root:
+	case !root && w.visit == nil:
 		return nil
+	case !root:
+		return w.visit(b, key, val)
 	case len(val) < bucketHeader:
 		return w.damaged(id, fmt.Sprintf("bucket %q is cut off", key))
 	}
@@ -332,11 +376,11 @@ func (w *pageWalk) leafElement(id uint64, flags uint32, key, val []byte, depth i
 		if len(val) != bucketHeader {
 			return w.damaged(id, fmt.Sprintf("bucket %q is in two places", key))
 		}
-		return w.tree(page, nil, nil, depth+1, false)
+		return w.tree(page, nil, nil, depth+1, bucket(key))
 	}
 	inline := val[bucketHeader:]
 	if len(inline) < pageHeaderLen || order.Uint16(inline[8:]) != pageLeaf || order.Uint32(inline[12:]) != 0 {
 		return w.damaged(id, fmt.Sprintf("bucket %q is damaged", key))
 	}
-	return w.page(id, inline, nil, nil, depth+1, false)
+	return w.page(id, inline, nil, nil, depth+1, bucket(key))
 }

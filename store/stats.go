@@ -9,26 +9,28 @@ import (
 // Stats describes a log and, where an actor runs on it, what that has counted
 // since it was opened. All counts of ops are unit events.
 type Stats struct {
-	Path       string         `json:"path"`
-	Cluster    string         `json:"cluster"`
-	Actor      genome.ActorID `json:"actor"`
-	Epoch      string         `json:"epoch"`  // the newest, 8 hex digits
-	Epochs     int            `json:"epochs"` // minted by this log so far
-	Ops        uint64         `json:"ops"`    // also the last position
-	Own        uint64         `json:"own"`    // by this actor under any epoch
-	Inserts    uint64         `json:"inserts"`
-	Deletes    uint64         `json:"deletes"`
-	Genes      int            `json:"genes"`
-	Tombstones int            `json:"tombstones"`
-	LogBytes   int64          `json:"log_bytes"`    // length of the file
-	UsedBytes  int64          `json:"used_bytes"`   // of these, in pages that are in use
-	FreePages  int            `json:"free_pages"`   // that were used and will be used again
-	BytesPerOp float64        `json:"bytes_per_op"` // used bytes for each op; 0 without ops
-	Segments   int            `json:"segments"`     // sealed
-	TailOps    int            `json:"tail_ops"`     // runs that are not sealed
-	First      time.Time      `json:"first"`        // when the first op was taken in; zero if there is none
-	Last       time.Time      `json:"last"`
-	Authors    []AuthorStats  `json:"authors"` // by replica
+	Path        string         `json:"path"`
+	Cluster     string         `json:"cluster"`
+	Actor       genome.ActorID `json:"actor"`
+	Epoch       string         `json:"epoch"`  // the newest, 8 hex digits
+	Epochs      int            `json:"epochs"` // minted by this log so far
+	Ops         uint64         `json:"ops"`    // also the last position
+	Own         uint64         `json:"own"`    // by this actor under any epoch
+	Inserts     uint64         `json:"inserts"`
+	Deletes     uint64         `json:"deletes"`
+	Genes       int            `json:"genes"`
+	Tombstones  int            `json:"tombstones"`
+	LogBytes    int64          `json:"log_bytes"`    // length of the file
+	UsedBytes   int64          `json:"used_bytes"`   // of these, in pages that are in use
+	FreePages   int            `json:"free_pages"`   // that were used and will be used again
+	BytesPerOp  float64        `json:"bytes_per_op"` // used bytes for each op; 0 without ops
+	Segments    int            `json:"segments"`     // sealed
+	TailOps     int            `json:"tail_ops"`     // runs that are not sealed
+	Missing     uint64         `json:"missing"`      // events that the log lost and that are not back yet; see [Shortage]
+	Quarantined uint64         `json:"quarantined"`  // events held that cannot be applied
+	First       time.Time      `json:"first"`        // when the first op was taken in; zero if there is none
+	Last        time.Time      `json:"last"`
+	Authors     []AuthorStats  `json:"authors"` // by replica
 
 	Live *LiveStats `json:"live,omitempty"` // nil if no actor runs
 }
@@ -81,7 +83,7 @@ func (a *Actor) Stats() Stats {
 func (a *Actor) statsSeen() (Stats, uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := newStats(a.g, a.meta, a.x, a.times)
+	s := newStats(a.g, a.meta, a.x, a.waiting, a.times)
 	s.Path = a.folder.path()
 	parked, bytes := a.g.Parked()
 	_, fenced := a.fencedLocked()
@@ -103,10 +105,12 @@ func (s *Stats) use(u usage) {
 	}
 }
 
-func newStats(g *genome.Genome, m *meta, x *index, times [2]prov) Stats {
+func newStats(g *genome.Genome, m *meta, x *index, w *waiting, times [2]prov) Stats {
+	lacks := w.shortage(g)
 	s := Stats{
 		Cluster: m.cluster, Actor: m.self, Epoch: m.epoch().String(), Epochs: len(m.epochs),
 		Ops: g.Ops(), Genes: g.Len(), Tombstones: g.Tombstones(), Segments: len(x.segs), TailOps: len(x.recent),
+		Missing: lacks.events(), Quarantined: lacks.Quarantined,
 	}
 	if s.Ops > 0 {
 		s.First, s.Last = time.UnixMilli(times[0].ms).UTC(), time.UnixMilli(times[1].ms).UTC()

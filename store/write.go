@@ -59,6 +59,7 @@ func (a *Actor) write() {
 			}
 			answer(fit, nil)
 			batch = rest
+			a.wantAdoption()
 		}
 	}
 }
