@@ -35,10 +35,10 @@ func TestFolder(t *testing.T) {
 		if err != nil || len(notes) != 0 {
 			t.Fatal(err, notes)
 		}
-		if k, v, err := r.floor(bucketSeg, lsnKey(99)); err != nil || string(k) != string(lsnKey(20)) || string(v) != "b" {
+		if k, v, err := r.floor(bucketActors, lsnKey(99)); err != nil || string(k) != string(lsnKey(20)) || string(v) != "b" {
 			t.Fatalf("after reopening, floor(99) = %x, %q, %v", k, v, err)
 		}
-		if err := r.commit([]write{{bucketSeg, lsnKey(1), []byte("x")}}); err == nil {
+		if err := r.commit([]write{{bucketActors, lsnKey(1), []byte("x")}}); err == nil {
 			t.Error("a disk opened for reading commits")
 		}
 		if err := r.close(); err != nil {
@@ -50,9 +50,9 @@ func TestFolder(t *testing.T) {
 
 func checkDisk(t *testing.T, d disk) {
 	t.Helper()
-	err := d.commit([]write{{bucketSeg, lsnKey(10), []byte("a")}, {bucketTail, lsnKey(30), []byte("t")}, {bucketSeg, lsnKey(300), []byte("c")}})
+	err := d.commit([]write{{bucketActors, lsnKey(10), []byte("a")}, {bucketMeta, lsnKey(30), []byte("t")}, {bucketActors, lsnKey(300), []byte("c")}})
 	if err == nil {
-		err = d.commit([]write{{bucketSeg, lsnKey(20), []byte("b")}, {bucketTail, lsnKey(30), nil}, {bucketSeg, lsnKey(300), nil}})
+		err = d.commit([]write{{bucketActors, lsnKey(20), []byte("b")}, {bucketMeta, lsnKey(30), nil}, {bucketActors, lsnKey(300), nil}})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -61,20 +61,20 @@ func checkDisk(t *testing.T, d disk) {
 		b    bucket
 		key  uint64
 		want string
-	}{{bucketSeg, 9, ""}, {bucketSeg, 10, "a"}, {bucketSeg, 19, "a"}, {bucketSeg, 20, "b"}, {bucketSeg, 1 << 60, "b"}, {bucketTail, 99, ""}, {bucketCkpt, 5, ""}} {
+	}{{bucketActors, 9, ""}, {bucketActors, 10, "a"}, {bucketActors, 19, "a"}, {bucketActors, 20, "b"}, {bucketActors, 1 << 60, "b"}, {bucketMeta, 99, ""}, {bucketCkpt, 5, ""}} {
 		if _, v, err := d.floor(c.b, lsnKey(c.key)); err != nil || string(v) != c.want {
 			t.Errorf("floor(%s, %d) = %q, %v, want %q", c.b, c.key, v, err, c.want)
 		}
 	}
 	seen := ""
 	stop := errors.New("stop")
-	if err := d.ascend(bucketSeg, func(_, v []byte) error { seen += string(v); return nil }); err != nil || seen != "ab" {
+	if err := d.ascend(bucketActors, func(_, v []byte) error { seen += string(v); return nil }); err != nil || seen != "ab" {
 		t.Errorf("ascend = %q, %v", seen, err)
 	}
-	if err := d.ascendFrom(bucketSeg, lsnKey(11), func(k, v []byte) error { seen += string(v); return nil }); err != nil || seen != "abb" {
+	if err := d.ascendFrom(bucketActors, lsnKey(11), func(k, v []byte) error { seen += string(v); return nil }); err != nil || seen != "abb" {
 		t.Errorf("ascendFrom = %q, %v", seen, err)
 	}
-	if err := d.ascend(bucketSeg, func(_, _ []byte) error { return stop }); !errors.Is(err, stop) {
+	if err := d.ascend(bucketActors, func(_, _ []byte) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("ascend with an error = %v", err)
 	}
 }
