@@ -142,13 +142,13 @@ func (tb *tab) check(url string) {
 	defer tb.mu.Unlock()
 	for _, c := range tb.console {
 		if tb.pattern == "" || !strings.Contains(c, tb.pattern) {
-			tb.t.Errorf("console: %s", c)
+			tb.t.Errorf("console: %.300s", c)
 		}
 	}
 	origin := strings.Join(strings.SplitN(url, "/", 4)[:3], "/")
 	for _, u := range tb.urls {
 		if u != origin && !strings.HasPrefix(u, origin+"/") && !strings.HasPrefix(u, "blob:"+origin) {
-			tb.t.Errorf("request to another origin: %s", u)
+			tb.t.Errorf("request to another origin: %.200s", u)
 		}
 	}
 }
