@@ -92,6 +92,9 @@ func (n *Node) checkLog() check {
 	if err := n.writable(); err != nil {
 		return check{"log", false, "failed: " + err.Error()}
 	}
+	if s := n.actor.Shortage(); len(s.Missing) > 0 || s.Quarantined > 0 || s.Unknown > 0 && !n.pulled.Load() {
+		return check{"log", false, "failed: since its repair it lacks ops: " + s.String()}
+	}
 	return check{"log", true, fmt.Sprintf("ok: %d ops, writable", n.actor.LSN())}
 }
 

@@ -126,6 +126,9 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	m := newMetrics()
 	cfg.Store.Committed = m.committed
+	if cfg.Store.Held == nil {
+		cfg.Store.Held = cfg.held()
+	}
 	actor, err := store.Open(ctx, cfg.Store)
 	if err != nil {
 		return nil, errors.Join(err, closeListener(ln))

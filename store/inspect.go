@@ -220,6 +220,7 @@ type Verification struct {
 	Digest   genome.Digest  `json:"digest"`
 	Version  genome.Version `json:"version"`
 	Problems []string       `json:"problems,omitempty"` // in the order found; none: the log is sound
+	Report   *Report        `json:"report,omitempty"`   // what is left of a log that is not
 }
 
 // OK reports whether the log is sound.
@@ -230,6 +231,14 @@ func (v *Verification) OK() bool { return len(v.Problems) == 0 }
 // and that the ops give a genome. Damage is a finding, not an error. The error
 // is that of ctx.
 func (l *Log) Verify(ctx context.Context) (Verification, error) {
+	v, err := l.verify(ctx)
+	if err == nil && !v.OK() {
+		v.Report, err = Survey(ctx, l.path)
+	}
+	return v, err
+}
+
+func (l *Log) verify(ctx context.Context) (Verification, error) {
 	v := Verification{Path: l.path, Problems: slices.Clone(l.note)}
 	var err error
 	if v.Pages, _, err = checkPages(l.lock, l.path, nil); err != nil {

@@ -127,7 +127,11 @@ func classifyStore(err error, e *cliError) bool {
 	}
 	if c, ok := errors.AsType[*store.CorruptError](err); ok {
 		e.exit, e.code, e.msg = exitCorrupt, "corrupt", c.Error()
-		e.hint = "keep the file for later; start with another --data and the peers send everything back"
+		e.hint = "crdt-genome inspect-log verify says what is damaged"
+		if c.Report != nil {
+			e.hint = c.NotRepaired + "; serve --repair goes on with what is sound, keeps the file, and asks the peers for the rest"
+			e.detail = c.Report
+		}
 		return true
 	}
 	if f, ok := errors.AsType[*store.FormatError](err); ok {

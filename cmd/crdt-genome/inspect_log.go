@@ -25,6 +25,7 @@ type inspectOptions struct {
 	raw          bool
 	follow       bool
 	file         bool
+	peers        []string
 	index        bool
 }
 

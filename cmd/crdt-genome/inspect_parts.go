@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -94,27 +95,30 @@ func timeCell(t time.Time) string {
 }
 
 func newInspectVerifyCmd(a *app, o *inspectOptions) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "verify PATH|URL",
 		Short: "Is a log undamaged? Exit 0 if so, 1 if not",
 		Long: `Reads a whole log again: pages, checksums, the history of every author, and the
 genome that it gives. Of a running server it asks that the log gives the genome
 that the server shows.`,
 		Example: `  crdt-genome inspect-log verify ./genome-data
-  crdt-genome inspect-log verify http://127.0.0.1:8000`,
+  crdt-genome inspect-log verify http://127.0.0.1:8000
+  crdt-genome inspect-log verify ./genome-data/actor-0 --peers :8001,:8002`,
 		Args: wantArgs(1, 1, "a log file, a folder or a server"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.path = args[0]
 			return a.inspectVerify(cmd.Context(), *o)
 		},
 	}
+	cmd.Flags().StringSliceVar(&o.peers, "peers", nil, "servers to ask who holds what a damaged log lacks")
+	return cmd
 }
 
 func (a *app) inspectVerify(ctx context.Context, o inspectOptions) error {
 	sources, err := a.openSources(ctx, o.path, o.file)
 	if err != nil {
 		if e := classify(err); e.exit == exitCorrupt && e.code == "corrupt" {
-			return a.damaged(e) // so badly that it cannot be opened
+			return a.damaged(ctx, o, e) // so badly that it cannot be opened
 		}
 		return err
 	}
@@ -124,7 +128,7 @@ func (a *app) inspectVerify(ctx context.Context, o inspectOptions) error {
 		if i > 0 && !a.opts.json {
 			fmt.Fprintln(a.stdout)
 		}
-		ok, err := a.verifyOne(ctx, s, len(sources) > 1)
+		ok, err := a.verifyOne(ctx, o, s, len(sources) > 1)
 		if err != nil {
 			return err
 		}
@@ -136,18 +140,19 @@ func (a *app) inspectVerify(ctx context.Context, o inspectOptions) error {
 }
 
 // damaged answers the question about a log that cannot even be opened.
-func (a *app) damaged(e *cliError) error {
-	if a.opts.json {
-		if err := a.printJSON(map[string]any{"ok": false, "problems": []string{e.msg}}); err != nil {
-			return err
-		}
-		return exitWith(exitNo)
+func (a *app) damaged(ctx context.Context, o inspectOptions, e *cliError) error {
+	v := store.Verification{Problems: []string{e.msg}}
+	if c, ok := errors.AsType[*store.CorruptError](e.cause); ok {
+		v.Path = c.Path
+		v.Report, _ = store.Survey(ctx, c.Path) // what it cannot say, it cannot
 	}
-	fmt.Fprintf(a.stdout, "DAMAGED  %s\n", e.msg)
+	if err := a.printVerification(ctx, o, v); err != nil {
+		return err
+	}
 	return exitWith(exitNo)
 }
 
-func (a *app) verifyOne(ctx context.Context, s source, named bool) (ok bool, err error) {
+func (a *app) verifyOne(ctx context.Context, o inspectOptions, s source, named bool) (ok bool, err error) {
 	if named && !a.opts.json {
 		fmt.Fprintln(a.stdout, s.where())
 	}
@@ -162,7 +167,7 @@ func (a *app) verifyOne(ctx context.Context, s source, named bool) (ok bool, err
 	if err != nil {
 		return false, err
 	}
-	return v.OK(), a.printVerification(v)
+	return v.OK(), a.printVerification(ctx, o, v)
 }
 
 func (a *app) printServerVerification(v httpapi.LogVerification) error {
@@ -178,12 +183,48 @@ func (a *app) printServerVerification(v httpapi.LogVerification) error {
 	return err
 }
 
-func (a *app) printVerification(v store.Verification) error {
+// lostRange is events that a damaged log lacks, and who was seen to hold them.
+type lostRange struct {
+	Ops    genome.Range     `json:"ops"`
+	HeldBy []genome.ActorID `json:"held_by"`
+}
+
+// lost asks the servers of --peers who holds what a damaged log lacks.
+func (a *app) lost(ctx context.Context, o inspectOptions, v store.Verification) (all []lostRange, err error) {
+	if v.Report == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.opts.timeout)
+	defer cancel()
+	var peers []httpapi.Peer
+	for _, p := range o.peers {
+		url := serverURL(p)
+		version, err := httpapi.NewClient(url).Version(ctx)
+		if err != nil {
+			return nil, serverError(url, err)
+		}
+		peers = append(peers, httpapi.Peer{Actor: version.Actor, URL: url})
+	}
+	for i, by := range httpapi.HeldBy(ctx, peers, v.Report.Missing) {
+		all = append(all, lostRange{v.Report.Missing[i], by})
+	}
+	return all, nil
+}
+
+func (a *app) printVerification(ctx context.Context, o inspectOptions, v store.Verification) error {
+	lost, err := a.lost(ctx, o, v)
+	if err != nil {
+		return err
+	}
 	if a.opts.json {
 		return a.printJSON(struct {
 			OK bool `json:"ok"`
 			store.Verification
-		}{v.OK(), v})
+			Lost []lostRange `json:"lost,omitempty"`
+		}{v.OK(), v, lost})
+	}
+	if v.Report != nil {
+		return a.printReport(o, v, lost)
 	}
 	fmt.Fprintf(a.stdout, "pages      %d sound\n", v.Pages)
 	fmt.Fprintf(a.stdout, "records    %d of %d checksums match\n", v.Sound, v.Records)
@@ -193,12 +234,42 @@ func (a *app) printVerification(v store.Verification) error {
 		_, err := fmt.Fprintln(a.stdout, "OK")
 		return err
 	}
+	return a.printProblems(v)
+}
+
+func (a *app) printProblems(v store.Verification) error {
 	for _, p := range v.Problems {
 		if _, err := fmt.Fprintln(a.stdout, "DAMAGED ", p); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// printReport says what of a damaged log is left.
+func (a *app) printReport(o inspectOptions, v store.Verification, lost []lostRange) error {
+	r := v.Report
+	fmt.Fprintf(a.stdout, "sound      %s can be read, %d wait for others\n", plural(r.Sound, "op"), r.Waiting)
+	for _, l := range lost {
+		held := "held by nobody asked"
+		if len(o.peers) == 0 {
+			held = "name servers with --peers to see who holds them"
+		}
+		for i, by := range l.HeldBy {
+			if i == 0 {
+				held = "held by actor"
+			}
+			held += fmt.Sprintf(" %d", by)
+		}
+		fmt.Fprintf(a.stdout, "missing    %v  %s\n", l.Ops, held)
+	}
+	if r.Unknown > 0 {
+		fmt.Fprintf(a.stdout, "missing    %s of which nothing is known\n", plural(r.Unknown, "more op"))
+	}
+	for _, d := range r.Damage {
+		fmt.Fprintf(a.stdout, "damage     %v\n", d)
+	}
+	return a.printProblems(v)
 }
 
 func newInspectAtCmd(a *app, o *inspectOptions) *cobra.Command {

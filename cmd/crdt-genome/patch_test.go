@@ -15,7 +15,8 @@ import (
 var patches = map[string]func([]byte) ([]byte, error){
 	// cut leaves the first four pages of the file.
 	"cut": func(b []byte) ([]byte, error) { return b[:4*os.Getpagesize()], nil },
-	// record flips a bit in the body of every stored value.
+	// record spoils the body of every stored value: more than one bit of it,
+	// which could be corrected.
 	"record": func(b []byte) ([]byte, error) {
 		const headerLen = 28 // see package store
 		found := 0
@@ -24,8 +25,10 @@ var patches = map[string]func([]byte) ([]byte, error){
 			if j < 0 {
 				break
 			}
-			if i += j + headerLen; i+8 < len(b) {
-				b[i+8] ^= 1
+			if i += j + headerLen; i+16 < len(b) {
+				for k := 12; k < 16; k++ {
+					b[i+k] ^= 0xff
+				}
 				found++
 			}
 		}

@@ -105,6 +105,8 @@ type serveOptions struct {
 	addrFile   string
 	mutations  int
 	newEpoch   bool
+	repair     bool
+	acceptLoss bool
 	stopOnEOF  bool
 
 	hasActor, hasCount, hasBase bool
@@ -121,6 +123,8 @@ func (o *serveOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.insecure, "insecure", false, "listen where other machines can reach it, without protection")
 	f.StringVar(&o.addrFile, "addr-file", "", "write HOST:PORT here once listening")
 	f.IntVar(&o.mutations, "mutations", 0, "stop mutating after this many (0 = never)")
+	f.BoolVar(&o.repair, "repair", false, "repair a damaged log also if own ops may be lost by it; the damaged file is kept")
+	f.BoolVar(&o.acceptLoss, "accept-loss", false, "give up what a repaired log still lacks, and be ready without")
 	f.BoolVar(&o.newEpoch, "new-epoch", false, "start under a new epoch, whatever the log says")
 	f.BoolVar(&o.stopOnEOF, "stop-on-eof", false, "stop cleanly when stdin ends")
 	_ = f.MarkHidden("stop-on-eof") // exists: defined above
@@ -158,7 +162,7 @@ once. It can be killed at any moment: what it has acknowledged is in its log.`,
 // config checks the flags and turns them into a Config.
 func (o *serveOptions) config() (httpapi.Config, error) {
 	cfg := httpapi.Config{
-		Store:          store.Config{Data: o.data, Actor: genome.ActorID(o.actor), Cluster: o.cluster, NewEpoch: o.newEpoch},
+		Store:          store.Config{Data: o.data, Actor: genome.ActorID(o.actor), Cluster: o.cluster, NewEpoch: o.newEpoch, AcceptLoss: o.acceptLoss},
 		Advertise:      o.advertise,
 		AllowHosts:     o.allowHosts,
 		Insecure:       o.insecure,
@@ -169,6 +173,9 @@ func (o *serveOptions) config() (httpapi.Config, error) {
 		ReadyLag:   o.readyLag,
 		ReadyAlone: o.readyAlone,
 		Version:    version,
+	}
+	if o.repair {
+		cfg.Store.Repair = store.RepairAlways
 	}
 	if err := o.checkMembers(); err != nil {
 		return cfg, err
