@@ -287,8 +287,12 @@ func (r *Report) hinted(d *Damage, v *salvaged, unknown uint64) (n uint64) {
 	}
 	hint := d.Ranges[0]
 	held := v.g.Head(hint.Replica).Seq
-	waits := slices.ContainsFunc(waitingOps(v.g, v.waiting), func(op genome.Op) bool { return op.Dot.Replica == hint.Replica })
-	if waits || hint.From > held+1 || hint.To <= held || hint.To-held > unknown {
+	for _, op := range waitingOps(v.g, v.waiting) {
+		if op.Dot.Replica == hint.Replica {
+			held = op.Last() // the ranges before it are named already
+		}
+	}
+	if hint.From > held+1 || hint.To <= held || hint.To-held > unknown {
 		return 0
 	}
 	hint.From = held + 1

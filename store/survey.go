@@ -24,7 +24,8 @@ type survey struct {
 	pages  int // that the tree uses, sound
 	meta   map[string][]byte
 	found  []found
-	first  map[string]bool // records that the tree leads to, by key and checksum; looked up only
+	actors map[genome.ReplicaID]bool // that the log surely held something of; looked up only
+	first  map[string]bool           // records that the tree leads to, by key and checksum; looked up only
 	damage []Damage
 	notes  []string
 	last   uint64 // the last event that there was, as far as anything says
@@ -89,7 +90,7 @@ func surveyFile(path string) (*survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &survey{path: path, meta: make(map[string][]byte), first: make(map[string]bool)}
+	s := &survey{path: path, meta: make(map[string][]byte), first: make(map[string]bool), actors: make(map[genome.ReplicaID]bool)}
 	m, notes, err := readMetas(f, path, st.Size())
 	s.notes = notes
 	c, corrupt := errors.AsType[*CorruptError](err)
@@ -145,6 +146,10 @@ func (s *survey) element(b bucket, k, v []byte) error {
 			s.meta[string(k)] = bytes.Clone(payload)
 		} else if string(k) == metaClean {
 			s.damage = append(s.damage, Damage{Detail: `meta value "clean" is damaged: its checksum does not match`})
+		}
+	case bucketActors:
+		if payload, err := metaValue(map[string][]byte{string(k): v}, string(k), 16); err == nil {
+			s.actors[genome.NewReplicaID(genome.ActorID(binary.LittleEndian.Uint32(payload)), genome.Epoch(binary.LittleEndian.Uint32(payload[4:])))] = true
 		}
 	case bucketSeg, bucketTail:
 		return s.record(k, v)
@@ -391,6 +396,9 @@ func (s *survey) end() {
 	}
 	for _, f := range s.found {
 		s.last = max(s.last, f.value.last())
+		for _, h := range f.value.block.Heads {
+			s.actors[h.Replica] = true
+		}
 	}
 	for i := range s.damage {
 		s.bound(&s.damage[i])
@@ -403,6 +411,9 @@ func (s *survey) bound(d *Damage) {
 		return
 	}
 	d.Last = max(d.First, min(d.Last, s.treeFrom(d.First+1)-1, s.last))
+	if len(d.Ranges) > 0 && !s.actors[d.Ranges[0].Replica] {
+		d.Ranges = nil // the name is damaged too
+	}
 	for i := range d.Ranges {
 		d.Ranges[i].To = d.Ranges[i].From + d.Last - d.First
 	}

@@ -246,6 +246,9 @@ func (a *app) printProblems(v store.Verification) error {
 	return nil
 }
 
+// shownDamage is how many damaged places are printed.
+const shownDamage = 20
+
 // printReport says what of a damaged log is left.
 func (a *app) printReport(o inspectOptions, v store.Verification, lost []lostRange) error {
 	r := v.Report
@@ -266,7 +269,11 @@ func (a *app) printReport(o inspectOptions, v store.Verification, lost []lostRan
 	if r.Unknown > 0 {
 		fmt.Fprintf(a.stdout, "missing    %s of which nothing is known\n", plural(r.Unknown, "more op"))
 	}
-	for _, d := range r.Damage {
+	for i, d := range r.Damage {
+		if i == shownDamage {
+			fmt.Fprintf(a.stdout, "damage     and %s more (--json has all)\n", plural(uint64(len(r.Damage)-i), "place"))
+			break
+		}
 		fmt.Fprintf(a.stdout, "damage     %v\n", d)
 	}
 	return a.printProblems(v)
