@@ -78,7 +78,9 @@ func Open(ctx context.Context, cfg Config) (*Actor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openIn(ctx, cfg, newOSFolder(Dir(cfg.Data, cfg.Actor)))
+	f := newOSFolder(Dir(cfg.Data, cfg.Actor))
+	f.opened = cfg.Opened
+	return openIn(ctx, cfg, f)
 }
 
 // openIn opens the actor whose folder is f, and takes its lock.

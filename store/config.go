@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	bolt "go.etcd.io/bbolt"
 
 	"crdt-genome/genome"
 )
@@ -43,6 +44,10 @@ type Config struct {
 	// AcceptLoss gives up what a repaired log still lacks: from here on it
 	// counts as whole. Records that wait stay in the damaged file.
 	AcceptLoss bool
+
+	// Opened is called with the log's database before it is written to. It is
+	// for tests that watch what is done to the file.
+	Opened func(*bolt.DB)
 
 	// For the tests, which want much to happen to few ops.
 	noKeeper  bool // its work is done by hand

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"crdt-genome/genome"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // Names in an actor's folder. Nobody but its owner may look into it: a genome
@@ -42,6 +44,7 @@ type osFolder struct {
 	dir     string
 	machine string // see identity
 	names   names
+	opened  func(*bolt.DB) // see Config; may be nil
 }
 
 func newOSFolder(dir string) *osFolder {
@@ -138,7 +141,16 @@ func (f *osFolder) openRead() (disk, []string, error) {
 	return d, notes, nil
 }
 
-func (f *osFolder) openWrite() (disk, error) { return openBolt(f.path(), false) }
+func (f *osFolder) openWrite() (disk, error) {
+	d, err := openBolt(f.path(), false)
+	if err != nil {
+		return nil, err
+	}
+	if f.opened != nil {
+		f.opened(d.db)
+	}
+	return d, nil
+}
 
 func (f *osFolder) identity() (identity, error) {
 	info, err := os.Stat(f.path())
