@@ -45,6 +45,8 @@ type Config struct {
 
 	Mutate MutateConfig
 
+	Chaos bool // links can be cut by hand: PUT /v1/links/{actor}
+
 	ReadyLag   uint64 // readyz fails when more ops than this are missing; default 1000
 	ReadyAlone bool   // readyz does not wait for the first pull
 

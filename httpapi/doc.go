@@ -42,6 +42,7 @@
 //	GET  /v1/log/info       [LogInfo]; /v1/log/stats [LogStats]; /v1/log/verify [LogVerification]
 //	GET  /v1/backup         a consistent copy of the log file
 //	PUT  /v1/mutator        [MutatorRequest]
+//	PUT  /v1/links/{actor}  [LinkRequest]: cut or heal a link, with Config.Chaos only
 //	PUT  /v1/log-level      {"level":"debug"}
 //	GET  /v1/version        [VersionReply]
 //	GET  /v1/openapi.json   all of this for programs

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"crdt-genome/genome"
@@ -27,6 +28,8 @@ type peer struct {
 
 	asked    chan struct{} // closed when it has been asked for its heads once, answered or not
 	askedOne sync.Once
+
+	cut atomic.Bool // the link is cut by hand; see putLink
 
 	mu sync.Mutex // guards the fields below; never held across a call
 	peerState
@@ -95,7 +98,11 @@ func (l *lag) age(now time.Time) time.Duration {
 }
 
 func (n *Node) newPeer(p Peer, rt http.RoundTripper) *peer {
-	q := &peer{Client: newClient(p.URL, rt), n: n, actor: p.Actor, wakePush: make(chan struct{}, 1), wakePull: make(chan struct{}, 1), asked: make(chan struct{})}
+	q := &peer{n: n, actor: p.Actor, wakePush: make(chan struct{}, 1), wakePull: make(chan struct{}, 1), asked: make(chan struct{})}
+	if n.cfg.Chaos {
+		rt = &cuttable{rt, q}
+	}
+	q.Client = newClient(p.URL, rt)
 	q.identify = n.identify
 	q.check = q.checkReply
 	q.complained = map[string]bool{}

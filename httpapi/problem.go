@@ -81,6 +81,8 @@ const (
 	codeVectorNotClosed  = "vector_not_closed"
 	codeBusy             = "busy"
 	codeTimeout          = "timeout"
+	codeChaosOff         = "chaos_off"
+	codeLinkCut          = "link_cut"
 	codeInternal         = "internal"
 	problemContentType   = "application/problem+json"
 	problemTypePrefix    = "/v1/problems/"
@@ -127,6 +129,8 @@ var kinds = map[string]struct {
 	codeVectorAhead:                    {409, "Vector not reached"},
 	codeVectorNotClosed:                {422, "Not a possible state"},
 	codeBusy:                           {503, "Busy"},
+	codeChaosOff:                       {403, "Not in play"},
+	codeLinkCut:                        {503, "Link cut"},
 	codeTimeout:                        {503, "Took too long"},
 	codeInternal:                       {500, "Internal error"},
 }

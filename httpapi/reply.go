@@ -155,8 +155,9 @@ type ActorStatus struct {
 	LogBytes int64             `json:"log_bytes"`
 	Error    string            `json:"error,omitempty"` // why it is unreachable or not one of ours
 	Forks    []Fork            `json:"forks,omitempty"`
-	Posts    uint64            `json:"posts"`        // batches we delivered to it
-	Failed   uint64            `json:"posts_failed"` // batches that did not get through, each tried again
+	Posts    uint64            `json:"posts"`          // batches we delivered to it
+	Failed   uint64            `json:"posts_failed"`   // batches that did not get through, each tried again
+	Link     string            `json:"link,omitempty"` // up or cut by hand; with Config.Chaos only
 }
 
 // A Fork is two histories of one replica: same seq, other content.

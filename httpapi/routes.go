@@ -70,6 +70,8 @@ func (n *Node) routes() []route {
 		{pattern: "GET /v1/backup", summary: "A consistent copy of the log file", handle: n.getBackup, sends: []string{mediaBytes}},
 		{pattern: "PUT /v1/mutator", summary: "Pause or resume the actor's own mutations", handle: n.putMutator,
 			accepts: js, answers: []int{408, 413, 415}, sends: js},
+		{pattern: "PUT /v1/links/{actor}", summary: "Cut or heal the link to a peer, with --chaos only", handle: n.putLink,
+			accepts: js, answers: []int{408, 413, 415}, sends: js},
 		{pattern: "PUT /v1/log-level", summary: "Set the level of the program's log", handle: n.putLogLevel,
 			accepts: js, answers: []int{408, 413, 415}, sends: js},
 		{pattern: "GET /v1/version", summary: "Which program, actor and process this is", handle: n.getVersion, sends: js},

@@ -258,6 +258,9 @@ func (n *Node) meet(r *http.Request) error {
 	if p == nil {
 		return nil
 	}
+	if p.cut.Load() {
+		return problem(codeLinkCut, fmt.Sprintf("the link to actor %d is cut by hand", from), "")
+	}
 	older, inUse := n.twins.see(from, boot, time.Now())
 	if !inUse {
 		p.signOfLife(boot)

@@ -346,7 +346,7 @@ func (p *peer) status() ActorStatus {
 	now := time.Now()
 	a := ActorStatus{Actor: p.actor, URL: p.URL(), State: cmp.Or(p.verdict, StateUnreachable), Ops: p.vv.Ops(), Genes: p.genes,
 		Digest: p.digest, Replica: p.replica, Boot: string(p.boot), VV: p.vv, RTTMS: float64(p.rtt.Microseconds()) / 1000,
-		LogBytes: p.logBytes, Posts: p.posts, Failed: p.failed}
+		LogBytes: p.logBytes, Posts: p.posts, Failed: p.failed, Link: p.link()}
 	if start, ok := p.boot.started(); ok {
 		a.UptimeMS = now.Sub(start).Milliseconds()
 	}
