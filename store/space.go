@@ -169,11 +169,11 @@ func (d *boltDisk) reserve(n int64) error {
 	if err != nil {
 		return err
 	}
-	if used+n <= d.reserved {
-		return nil
-	}
 	if limit := fileLimit(); used+n > limit {
 		return d.notWritable(syscall.EFBIG, max(limit-used, 0))
+	}
+	if used+n <= d.reserved {
+		return nil
 	}
 	step := n + min(used/reserveShare, reserveMax)
 	err = allocate(d.fd, used, step)
