@@ -177,6 +177,50 @@ func (r *BlockReader) Next(op *Op) bool {
 		return false
 	}
 	r.left--
+	return r.usual(op) || r.next(op)
+}
+
+// usual reads the next op if its record has the shape that nearly all have: a
+// few events of the author of the record before, naming a gene near the cursor,
+// all numbers far from their bounds. Whatever is otherwise it leaves to next.
+func (r *BlockReader) usual(op *Op) bool {
+	const shape = tagAuthor | tagRef
+	if len(r.data) < 2 || r.named == 0 || r.data[0]&shape != 0 || r.data[1] >= 0x80 {
+		return false
+	}
+	c, kind, n, u := &r.cur, r.data[0]&tagKind, uint64(r.data[0]>>tagShift), uint64(r.data[1])
+	t := &r.table[c.author]
+	gene := c.gene + (u>>1 ^ -(u & 1))
+	if n == 0 || max(gene, t.nextSeq, t.nextGene) > MaxSeq-tagMaxRun {
+		return false
+	}
+	ref := r.table[c.ref].id
+	switch {
+	case kind < 2:
+		if n > uint64(len(r.text)) {
+			return false
+		}
+		*op = Op{Side: Side(kind), Dot: Dot{t.id, t.nextSeq}, Gene: t.nextGene, Ref: GeneID{ref, gene}, Genes: r.text[:n:n]}
+		r.text = r.text[n:]
+		t.nextGene += n
+		c.ref, c.gene = c.author, t.nextGene-1
+	case kind == 2:
+		*op = Op{Kind: Delete, Dot: Dot{t.id, t.nextSeq}, Gene: t.nextGene, Ref: GeneID{ref, gene}, Count: n}
+		c.gene = gene + n - 1
+	case gene < n-1:
+		return false
+	default:
+		gene -= n - 1
+		*op = Op{Kind: Delete, Reverse: true, Dot: Dot{t.id, t.nextSeq}, Gene: t.nextGene, Ref: GeneID{ref, gene}, Count: n}
+		c.gene = gene
+	}
+	t.nextSeq += n
+	r.data = r.data[2:]
+	return true
+}
+
+// next reads an op of any shape.
+func (r *BlockReader) next(op *Op) bool {
 	if len(r.data) == 0 {
 		r.fail(CodeBadEncoding, "fewer records than it says")
 		return false

@@ -42,6 +42,9 @@ func (c Chain) add(word uint64) Chain {
 func (c Chain) Extend(op Op) Chain { return c.extend(&op) }
 
 func (c Chain) extend(op *Op) Chain {
+	if len(op.Genes) == 1 && op.chained() { // typing
+		return c.add(chainChained | uint64(op.Genes[0]))
+	}
 	if op.Kind == Delete {
 		for i := range op.Count {
 			gene := op.Ref.Gene + i
