@@ -279,8 +279,9 @@ func receiveOnList(f flatOps) any {
 // receive applies ops one by one.
 func receive(ops []genome.Op) *genome.Genome {
 	g := newGenome(reader)
+	var res genome.Result
 	for i := range ops {
-		if res, err := g.Apply(ops[i]); err != nil || res.Parked {
+		if err := g.ApplyTo(&res, 0, &ops[i]); err != nil || res.Parked {
 			panic(fmt.Sprint("bench: op not applied: ", err))
 		}
 	}
@@ -290,16 +291,17 @@ func receive(ops []genome.Op) *genome.Genome {
 // replay decodes blocks and applies their ops one by one.
 func replay(blocks [][]byte) *genome.Genome {
 	var (
-		g  = newGenome(reader)
-		r  genome.BlockReader
-		op genome.Op
+		g   = newGenome(reader)
+		r   genome.BlockReader
+		op  genome.Op
+		res genome.Result
 	)
 	for _, b := range blocks {
 		if err := r.Open(b, genome.MaxBatchOps); err != nil {
 			panic(err)
 		}
 		for r.Next(&op) {
-			if res, err := g.Apply(op); err != nil || res.Parked {
+			if err := g.ApplyTo(&res, 0, &op); err != nil || res.Parked {
 				panic(fmt.Sprint("bench: op not applied: ", err))
 			}
 		}
