@@ -91,6 +91,9 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return err
 	}
+	for _, f := range faults {
+		o.chaos = o.chaos || f.kind == "cut"
+	}
 	f, err := fleet.New(fleet.Config{Binary: binary, Count: o.count, Data: o.data, Base: o.base, Args: append(o.args(), a.childArgs()...)})
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"crdt-genome/cmd/internal/fleet"
+	"crdt-genome/genome"
 )
 
 // A runner watches the actors of one run. It has one goroutine; what it asks
@@ -127,7 +127,8 @@ func (r *runner) look(ctx context.Context) []member {
 func (r *runner) begin(ctx context.Context, f fault) error {
 	if f.kind == "cut" {
 		r.cut, r.healAt = f.groups, r.elapsed()+f.lasts
-		return r.setLinks(ctx, true)
+		r.setLinks(ctx, r.cut, true)
+		return nil
 	}
 	for _, i := range f.actors {
 		actor := r.fleet.Actor(i)
@@ -169,16 +170,36 @@ func (r *runner) recover(ctx context.Context, now time.Duration) error {
 		r.healed, r.what = time.Now(), fmt.Sprintf("a%d was started again", i)
 	}
 	if r.cut != nil && r.healAt <= now {
+		groups := r.cut
 		r.cut = nil
 		r.healed, r.what = time.Now(), "the heal"
-		return r.setLinks(ctx, false)
+		r.setLinks(ctx, groups, false)
 	}
 	return nil
 }
 
-// setLinks cuts or heals every link between the groups, from both sides.
-func (r *runner) setLinks(ctx context.Context, cut bool) error {
-	return errors.New("cut is not possible yet")
+// setLinks cuts or heals every link between the groups, from both sides. An
+// actor that does not answer is left out: the other side's word is enough.
+func (r *runner) setLinks(ctx context.Context, groups [][]int, cut bool) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i, some := range groups {
+		for j, others := range groups {
+			if i == j {
+				continue
+			}
+			for _, a := range some {
+				client := r.fleet.Actor(a).Client()
+				wg.Go(func() {
+					for _, b := range others {
+						_ = client.Link(ctx, genome.ActorID(b), cut)
+					}
+				})
+			}
+		}
+	}
+	wg.Wait()
 }
 
 // noticeDeaths tells, once each, of actors that ended though nobody asked them

@@ -42,6 +42,7 @@ type nodeOptions struct {
 	verifyInterval, pullInterval time.Duration
 	readyLag                     uint64
 	readyAlone                   bool
+	chaos                        bool
 	cluster                      string
 
 	seeded bool // --seed was given: 0 is a seed too
@@ -57,6 +58,7 @@ func (o *nodeOptions) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.verifyInterval, "verify-interval", 5*time.Second, "time between comparisons with all others")
 	f.DurationVar(&o.pullInterval, "pull-interval", 10*time.Second, "time between pulls of what is missing, ± 25 %")
 	f.Uint64Var(&o.readyLag, "ready-lag", 1000, "not ready while more ops than this are missing")
+	f.BoolVar(&o.chaos, "chaos", false, "let links be cut by hand, from the page or with PUT /v1/links/N")
 	f.BoolVar(&o.readyAlone, "ready-alone", false, "be ready before any peer has answered")
 	f.StringVar(&o.cluster, "cluster", "crdt-genome", "name of the group; actors of another group are refused")
 }
@@ -74,6 +76,9 @@ func (o *nodeOptions) args() []string {
 	}
 	if o.readyAlone {
 		args = append(args, "--ready-alone")
+	}
+	if o.chaos {
+		args = append(args, "--chaos")
 	}
 	return args
 }
@@ -172,6 +177,7 @@ func (o *serveOptions) config() (httpapi.Config, error) {
 			Seed: o.seed, Seeded: o.seeded, Ops: o.mutations},
 		ReadyLag:   o.readyLag,
 		ReadyAlone: o.readyAlone,
+		Chaos:      o.chaos,
 		Version:    version,
 	}
 	if o.repair {
@@ -330,6 +336,7 @@ func (a *app) banner(o serveOptions, cfg httpapi.Config, node *httpapi.Node) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "crdt-genome %s · actor %d%s · epoch %s\n", version, o.actor, of, epoch)
+	fmt.Fprintf(&b, "  page   %s/\n", node.URL())
 	fmt.Fprintf(&b, "  page   %s/\n", node.URL())
 	fmt.Fprintf(&b, "  api    %s/genome\n", node.URL())
 	state := "new"
