@@ -51,7 +51,9 @@ func (g *Genome) ApplyFrom(peer uint64, op Op) (res Result, err error) {
 // that is [NoGene] is filled in.
 func (g *Genome) ApplyTo(res *Result, peer uint64, op *Op) error {
 	*res = Result{Applied: g.applied[:0]}
-	if !g.usual(op, res) {
+	if g.usual(op) {
+		res.Applied = append(res.Applied, *op)
+	} else {
 		if err := g.receive(res, peer, op); err != nil {
 			*res = Result{}
 			return err
@@ -71,7 +73,7 @@ func (g *Genome) ApplyTo(res *Result, peer uint64, op *Op) error {
 // replica that was named before, which are there. It reports whether it did. What it looks at
 // implies all that Check and admit look at; whatever is otherwise it leaves to
 // them.
-func (g *Genome) usual(op *Op, res *Result) bool {
+func (g *Genome) usual(op *Op) bool {
 	rep, ref := g.author, g.named
 	head := &g.reps[rep]
 	if op.Dot.Replica != head.Replica || op.Dot.Seq != head.Seq+1 || head.Seq-1 >= MaxSeq-MaxRun-1 || op.Dot.Replica == g.self ||
@@ -106,12 +108,13 @@ func (g *Genome) usual(op *Op, res *Result) bool {
 		return false
 	}
 	head.Seq += n
-	head.Chain = head.Chain.extend(op)
+	if !g.trusting {
+		head.Chain = head.Chain.extend(op)
+	}
 	g.ops += n
 	if g.history != nil {
 		g.history.append(*op)
 	}
-	res.Applied = append(res.Applied, *op)
 	return true
 }
 
@@ -164,7 +167,11 @@ func (g *Genome) admit(op *Op, res *Result) (*Missing, error) {
 	if op.lastNamed() >= g.genes(ref) && !op.namesRoot() {
 		return g.missingGene(op, g.genes(ref))
 	}
-	return nil, g.integrate(op, rep, ref, res)
+	if err := g.integrate(op, rep, ref); err != nil {
+		return nil, err
+	}
+	res.Applied = append(res.Applied, *op)
+	return nil, nil
 }
 
 // selfAhead refuses an op that shows that this replica has issued more than it
@@ -257,7 +264,7 @@ func (g *Genome) missingGene(op *Op, known uint64) (*Missing, error) {
 // integrate applies op, whose dependencies are all there and whose first event
 // is the next of its replica. rep and ref are the local numbers of its replica
 // (0 if new) and of the one it names.
-func (g *Genome) integrate(op *Op, rep, ref uint32, res *Result) error {
+func (g *Genome) integrate(op *Op, rep, ref uint32) error {
 	known := g.genes(rep)
 	if op.Gene != NoGene && op.Gene != known {
 		err := op.refuse(CodeDotConflict, fmt.Sprintf("says that its replica had inserted %d genes before; it was %d", op.Gene, known))
@@ -282,7 +289,6 @@ func (g *Genome) integrate(op *Op, rep, ref uint32, res *Result) error {
 		return op.refuse(CodeOpInvalid, fmt.Sprintf("its replica has a gene on side %v of %v already", op.Side, op.Ref))
 	}
 	g.advance(rep, op)
-	res.Applied = append(res.Applied, *op)
 	return nil
 }
 
@@ -296,7 +302,9 @@ func (g *Genome) advance(rep uint32, op *Op) {
 		g.sorted = slices.Insert(g.sorted, i, rep)
 	}
 	r.Seq = op.Last()
-	r.Chain = r.Chain.extend(op)
+	if !g.trusting {
+		r.Chain = r.Chain.extend(op)
+	}
 	g.ops += uint64(op.Len())
 	if g.history != nil {
 		g.history.append(*op)

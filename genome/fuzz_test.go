@@ -127,6 +127,9 @@ func FuzzApply(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if _, err := genome.NewFromConfig(genome.Config{}).ReplayBlock(seal(body)); err != nil && code(err) == "" {
+			t.Fatalf("ReplayBlock: %v is not an OpError", err)
+		}
 		for i := range b.Ops {
 			if b.Ops[i].Len() > 1000 {
 				return // the model is slow
