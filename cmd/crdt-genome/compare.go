@@ -152,7 +152,7 @@ func (a *app) look(ctx context.Context, places []string) ([]member, []source, er
 // concludeCompare adds what only a look into the past can tell, and prints.
 func (a *app) concludeCompare(ctx context.Context, o compareOptions, members []member, sources []source, j judgement) error {
 	sentence := j.sentence()
-	if j.word == wordBehind && len(j.common) > 0 {
+	if j.word == wordBehind && len(j.common) > 0 && answered(members) > 1 {
 		i, k, err := divergedAt(ctx, members, sources, j.common)
 		switch {
 		case err != nil:
@@ -190,6 +190,15 @@ func (a *app) concludeCompare(ctx context.Context, o compareOptions, members []m
 	}
 	fmt.Fprintf(a.stdout, "%s  %s\n", a.verdict(j.word), sentence)
 	return exitWith(exitOfWord[j.word])
+}
+
+func answered(members []member) (n int) {
+	for _, m := range members {
+		if m.err == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // divergedAt compares all members at the version that all of them have

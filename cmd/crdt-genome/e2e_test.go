@@ -5,15 +5,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"crdt-genome/cmd/internal/fleet"
 	"crdt-genome/genome"
 	"crdt-genome/httpapi"
+	"crdt-genome/store"
 )
 
 // Every test below runs real processes, breaks something, and wants all actors
@@ -389,5 +397,89 @@ func TestRunLeavesNobody(t *testing.T) {
 		}) {
 			t.Errorf("actor %d did not stop cleanly", a.Actor)
 		}
+	}
+}
+
+// TestPeerFromElsewhere puts a proxy before an actor that makes it look as if
+// it ran a newer program on a machine whose clock is an hour ahead. Both are
+// named once; the ops of both still get to each other by pulling.
+func TestPeerFromElsewhere(t *testing.T) {
+	t.Parallel()
+	var f *fleet.Fleet
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		target, err := url.Parse(f.Actor(1).URL())
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		(&httputil.ReverseProxy{
+			Rewrite:      func(p *httputil.ProxyRequest) { p.SetURL(target) },
+			ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+			ModifyResponse: func(resp *http.Response) error {
+				resp.Header.Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+				resp.Header.Set("Genome-Protocol", "2")
+				return nil
+			},
+		}).ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+	f = newGroup(t, fleet.Config{Count: 2, Args: append([]string{"--no-mutate"}, quick[2:]...),
+		Peers: func(_, to int) string { return map[int]string{1: proxy.URL}[to] }})
+	start(t, f.Actors()...)
+	for _, want := range []struct {
+		message string
+		fields  map[string]any
+	}{
+		{"peer's clock is far off", map[string]any{"level": "warn", "peer": 1.0, "hint": "order is not affected, ages shown are"}},
+		{"peer speaks another protocol", map[string]any{"level": "warn", "peer": 1.0, "protocol": "2", "ours": "1"}},
+	} {
+		if !poll(func() bool { return len(logLines(t, f.Actor(0), want.message)) > 0 }) {
+			t.Errorf("never logged: %s", want.message)
+			continue
+		}
+		line := logLines(t, f.Actor(0), want.message)[0]
+		for k, v := range want.fields {
+			if line[k] != v {
+				t.Errorf("%s: %s = %v, want %v", want.message, k, line[k], v)
+			}
+		}
+	}
+	settle(t, f)
+	if n := len(logLines(t, f.Actor(0), "peer's clock is far off")); n != 1 {
+		t.Errorf("the clock was warned of %d times, want once", n)
+	}
+}
+
+// TestCompareDiverged compares two logs that hold the same ops by their ids,
+// of which one gene differs: what a bug or damage would leave.
+func TestCompareDiverged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	logs := []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}
+	for i, data := range logs {
+		actor, err := store.Open(t.Context(), store.Config{Data: data, Rand: rand.NewChaCha8([32]byte{})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = actor.Edit(t.Context(), func(*genome.Genome) (store.Edit, error) {
+			return store.Edit{Genes: []byte{1, 2, byte(3 + i), 4}}, nil
+		})
+		if err := errors.Join(err, actor.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), program(t), "compare", logs[0], logs[1])
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if code := exitCode(err); code != exitNo {
+		t.Errorf("exit code %d, want %d", code, exitNo)
+	}
+	const want = `(?m)^DIVERGED  \S+ and \S+ hold the same 4 ops but differ at index 2: 03 \(gene 0#2\) / 04 \(gene 0#2\)\. This is a bug or damage\. Evidence written to (\S+)$`
+	m := regexp.MustCompile(want).FindStringSubmatch(string(out))
+	if m == nil {
+		t.Fatalf("compare says\n%swant a match of %s", out, want)
+	}
+	files, err := os.ReadDir(filepath.Join(dir, m[1]))
+	if err != nil || len(files) != 6 {
+		t.Errorf("evidence: %v, %v; want log, list and genome of both", files, err)
 	}
 }

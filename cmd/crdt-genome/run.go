@@ -22,6 +22,7 @@ type runOptions struct {
 	every   time.Duration
 	faults  string
 	respawn bool
+	endAll  bool
 }
 
 func newRunCmd(a *app) *cobra.Command {
@@ -57,6 +58,7 @@ not the same genome. What actor N prints goes to DATA/actor-N.log.
 	f.DurationVar(&o.every, "every", 5*time.Second, "time between two lines")
 	f.StringVar(&o.faults, "faults", "", "what to do to the actors; see above")
 	f.BoolVar(&o.respawn, "respawn", false, "start an actor again that was killed by somebody else or failed")
+	f.BoolVar(&o.endAll, "end-faults", true, "at the end, undo the faults that still last")
 	o.nodeOptions.addFlags(f)
 	return cmd
 }

@@ -225,8 +225,10 @@ func (r *runner) noticeDeaths() {
 // finish brings the run to its verdict: faults end, nothing is minted any
 // more, all become equal, all stop.
 func (r *runner) finish(ctx context.Context) error {
-	if err := r.recover(ctx, time.Duration(1<<62)); err != nil {
-		return err
+	if r.o.endAll {
+		if err := r.recover(ctx, time.Duration(1<<62)); err != nil {
+			return err
+		}
 	}
 	members, j := r.settle(ctx)
 	stopCtx, cancel := context.WithTimeout(ctx, 2*closeTimeout)
