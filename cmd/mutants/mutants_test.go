@@ -88,11 +88,11 @@ func TestApplyRefusesWhatIsNotThereOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, old := range []string{"two", "three"} {
-		if _, err := (plant{file: "a.go", old: old, new: "x"}).apply(dir); err == nil {
+		if _, err := (plant{old: old, new: "x"}).apply(dir); err == nil {
 			t.Errorf("apply(%q) succeeded", old)
 		}
 	}
-	undo, err := plant{file: "a.go", old: "one", new: "x"}.apply(dir)
+	undo, err := plant{old: "one", new: "x"}.apply(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
