@@ -2,7 +2,6 @@ package genome_test
 
 import (
 	"bytes"
-	"fmt"
 	"runtime"
 	"slices"
 	"testing"
@@ -245,7 +244,7 @@ func TestParkedTurnsOutBad(t *testing.T) {
 	if ops, bytes := r.g.Parked(); ops != 0 || bytes != 0 {
 		t.Errorf("Parked() = %d, %d", ops, bytes)
 	}
-	if fmt.Sprintf("%s", r.g.Bytes()) != "abc" {
+	if string(r.g.Bytes()) != "abc" {
 		t.Errorf("Bytes() = %q", r.g.Bytes())
 	}
 }

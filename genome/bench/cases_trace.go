@@ -57,11 +57,15 @@ func TraceCases(t *Trace) ([]Case, error) {
 	for i := range ops {
 		events += ops[i].Len()
 	}
-	live, err := blocks(ops)
+	live, err := blocks(ops, false)
 	if err != nil {
 		return nil, err
 	}
-	history, err := blocks(join(ops))
+	history, err := blocks(join(ops), false)
+	if err != nil {
+		return nil, err
+	}
+	log, err := blocks(join(ops), true)
 	if err != nil {
 		return nil, err
 	}
@@ -79,8 +83,8 @@ func TraceCases(t *Trace) ([]Case, error) {
 		{t.Name, "genome, local, each op as bytes", n, Timed, ready(t.emit), t.checkEmitted},
 		{t.Name, "genome, remote one by one, decoded", len(ops), Timed, ready(func() any { return receive(ops) }), text},
 		{t.Name, "genome, remote one by one, from bytes", len(ops), Timed, ready(func() any { return replay(live) }), text},
-		{t.Name, "log, joined: replay", events, Timed, ready(func() any { return replay(history) }), text},
-		{t.Name, "log, joined: unpack and replay", events, Timed, ready(func() any { return replay(unpack(packed)) }), text},
+		{t.Name, "log, joined: replay", events, Timed, ready(func() any { return replayLog(log) }), text},
+		{t.Name, "log, joined: unpack and replay", events, Timed, ready(func() any { return replayLog(unpack(packed)) }), text},
 		{t.Name, "log, joined: pack", events, Timed, ready(func() any { return pack(history) }), sizeOf},
 		{t.Name, "log, joined: raw", events, Size, ready(func() any { return history }), sizeOf},
 		{t.Name, "snapshot: load", events, Timed, ready(func() any { return load(snapshot) }), text},
@@ -218,11 +222,19 @@ func join(ops []genome.Op) []genome.Op {
 }
 
 // blocks encodes ops in full blocks.
-func blocks(ops []genome.Op) ([][]byte, error) {
+func blocks(ops []genome.Op, chains bool) ([][]byte, error) {
 	var out [][]byte
+	head := genome.Head{Replica: writer, Chain: genome.NewChain(writer)}
 	for len(ops) > 0 {
 		n := min(len(ops), genome.MaxBatchOps)
-		b, err := genome.AppendBlock(nil, genome.Block{Ops: ops[:n]})
+		block := genome.Block{Ops: ops[:n]}
+		if chains {
+			for _, op := range ops[:n] {
+				head.Seq, head.Chain = op.Last(), head.Chain.Extend(op)
+			}
+			block.Heads = []genome.Head{head}
+		}
+		b, err := genome.AppendBlock(nil, block)
 		if err != nil {
 			return nil, err
 		}
@@ -283,6 +295,17 @@ func receive(ops []genome.Op) *genome.Genome {
 	for i := range ops {
 		if err := g.ApplyTo(&res, 0, &ops[i]); err != nil || res.Parked {
 			panic(fmt.Sprint("bench: op not applied: ", err))
+		}
+	}
+	return g
+}
+
+// replayLog replays the blocks of a log.
+func replayLog(blocks [][]byte) *genome.Genome {
+	g := newGenome(reader)
+	for _, b := range blocks {
+		if _, err := g.ReplayBlock(b); err != nil {
+			panic(err)
 		}
 	}
 	return g
