@@ -433,6 +433,7 @@ func TestClusterView(t *testing.T) {
 	is := func(a genome.ActorID, state string, seq uint64) ActorStatus {
 		return ActorStatus{Actor: a, State: state, VV: vv(seq), Boot: "b", Self: a == 0}
 	}
+	now := time.Now()
 	never := ActorStatus{Actor: 2, State: StateUnreachable}
 	for _, c := range []struct {
 		name    string
@@ -451,18 +452,21 @@ func TestClusterView(t *testing.T) {
 		{"away and behind", []ActorStatus{is(0, StateEqual, 5), is(1, StateEqual, 5), is(2, StateUnreachable, 4)}, nil, VerdictPartitioned, 2, "[[0 1] [2]]", "[]"},
 		{"never heard of", []ActorStatus{is(0, StateEqual, 5), is(1, StateEqual, 5), never}, nil, StateUnreachable, 2, "[[0 1] [2]]", "[]"},
 		{"only our link is cut", []ActorStatus{is(0, StateEqual, 5), is(1, StateEqual, 5), is(2, StateUnreachable, 3)},
-			map[genome.ActorID]hearsay{1: {actors: []ActorStatus{{Actor: 2, State: StateEqual, VV: vv(5), Boot: "b"}}}},
+			map[genome.ActorID]hearsay{1: {at: now, actors: []ActorStatus{{Actor: 2, State: StateEqual, VV: vv(5), Boot: "b"}}}},
 			VerdictConverged, 3, "[[0 1 2]]", "[1]"},
 		{"heard that it has started anew", []ActorStatus{is(0, StateEqual, 5), is(1, StateEqual, 5), is(2, StateUnreachable, 3)},
-			map[genome.ActorID]hearsay{1: {actors: []ActorStatus{{Actor: 2, State: StateEqual, VV: vv(5), Boot: "c"}}}},
+			map[genome.ActorID]hearsay{1: {at: now, actors: []ActorStatus{{Actor: 2, State: StateEqual, VV: vv(5), Boot: "c"}}}},
 			StateBehind, 2, "[[0 1 2]]", "[1]"},
 		{"the one who says so is away", []ActorStatus{is(0, StateEqual, 5), is(1, StateUnreachable, 5), is(2, StateUnreachable, 5)},
-			map[genome.ActorID]hearsay{1: {actors: []ActorStatus{{Actor: 2, State: StateEqual, VV: vv(5), Boot: "b"}}}},
+			map[genome.ActorID]hearsay{1: {at: now, actors: []ActorStatus{{Actor: 2, State: StateEqual, VV: vv(5), Boot: "b"}}}},
+			StateUnreachable, 1, "[[0] [1 2]]", "[]"},
+		{"what was said long ago of what it holds", []ActorStatus{is(0, StateEqual, 5), is(1, StateUnreachable, 5), is(2, StateUnreachable, 3)},
+			map[genome.ActorID]hearsay{1: {at: now.Add(-time.Hour), actors: []ActorStatus{{Actor: 2, State: StateEqual, VV: vv(5), Boot: "b"}}}},
 			StateUnreachable, 1, "[[0] [1 2]]", "[]"},
 		{"diverged", []ActorStatus{is(0, StateEqual, 5), is(1, StateDiverged, 5), is(2, StateUnreachable, 4)}, nil, StateDiverged, 1, "[[0 1] [2]]", "[]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := newClusterView(ClusterReply{Of: len(c.actors), Actors: c.actors}, c.heard)
+			v := newClusterView(ClusterReply{Of: len(c.actors), Actors: c.actors}, c.heard, now)
 			if v.Verdict != c.verdict || v.Equal != c.equal || fmt.Sprint(v.Groups) != c.groups {
 				t.Errorf("verdict %s, equal %d, groups %v; want %s, %d, %s", v.Verdict, v.Equal, v.Groups, c.verdict, c.equal, c.groups)
 			}

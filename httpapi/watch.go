@@ -3,7 +3,6 @@ package httpapi
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -23,8 +22,8 @@ const (
 	// viewFor is how long one view of the cluster serves all streams.
 	viewFor = 20 * time.Millisecond
 
-	// heardFor is how long what a peer says of the others is believed: it
-	// must outlast a round in which one of them does not answer.
+	// heardFor is how long a peer is believed to reach whom it said it does:
+	// it must outlast a round in which one of them does not answer.
 	heardFor = 2*askTimeout + watchEvery
 
 	// maxHeard is the number of peers that are asked what they know of the
@@ -206,9 +205,7 @@ func (n *Node) clusterView(ctx context.Context) (*ClusterView, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	heard := maps.Clone(w.heard)
-	maps.DeleteFunc(heard, func(_ genome.ActorID, h hearsay) bool { return now.Sub(h.at) > heardFor })
-	v := newClusterView(reply, heard)
+	v := newClusterView(reply, w.heard, now)
 	if !w.asked && reply.Rounds == 0 && len(n.peers) > 0 {
 		v.Verdict = VerdictConnecting
 	}
@@ -218,7 +215,7 @@ func (n *Node) clusterView(ctx context.Context) (*ClusterView, error) {
 }
 
 // newClusterView adds to what a node knows itself what its peers have said.
-func newClusterView(reply ClusterReply, heard map[genome.ActorID]hearsay) *ClusterView {
+func newClusterView(reply ClusterReply, heard map[genome.ActorID]hearsay, now time.Time) *ClusterView {
 	v := &ClusterView{Of: reply.Of, Fenced: reply.Fenced}
 	for _, a := range reply.Actors {
 		v.actors = append(v.actors, ActorView{ActorStatus: a})
@@ -227,24 +224,25 @@ func newClusterView(reply ClusterReply, heard map[genome.ActorID]hearsay) *Clust
 		}
 	}
 	for i := range v.actors {
-		if a := &v.actors[i]; !a.Self && a.State != StateUnreachable {
-			v.hear(a.Actor, heard[a.Actor].actors)
-		}
+		a := &v.actors[i]
+		h := heard[a.Actor]
+		v.hear(a.Actor, h.actors, a.State != StateUnreachable && now.Sub(h.at) <= heardFor)
 	}
 	v.judge()
 	return v
 }
 
-// hear takes in what a peer says of the others. Vectors only grow within one
-// run of a process, so the larger is the newer.
-func (v *ClusterView) hear(from genome.ActorID, said []ActorStatus) {
+// hear takes in what a peer said of the others. Vectors only grow within one
+// run of a process, so what was said of them stays true; whom it reaches counts
+// only while that is fresh.
+func (v *ClusterView) hear(from genome.ActorID, said []ActorStatus, fresh bool) {
 	for _, s := range said {
 		i, ok := slices.BinarySearchFunc(v.actors, s.Actor, func(a ActorView, id genome.ActorID) int { return cmp.Compare(a.Actor, id) })
-		if !ok || v.actors[i].Self || s.State == StateUnreachable || s.SinceMS > 0 {
+		if !ok || v.actors[i].Self {
 			continue
 		}
 		a := &v.actors[i]
-		if a.State == StateUnreachable {
+		if fresh && a.State == StateUnreachable && s.State != StateUnreachable && s.SinceMS == 0 {
 			a.Through = append(a.Through, from)
 		}
 		if a.Boot == "" || a.Boot == s.Boot || s.Self {
@@ -269,6 +267,11 @@ func (v *ClusterView) judge() {
 	var near, far []genome.ActorID
 	for i := range v.actors {
 		a := &v.actors[i]
+		for _, e := range all { // an author holds what it has written, whoever told us of it
+			if !a.Self && e.Replica.Actor() == a.Actor && len(a.VV) > 0 {
+				a.VV = a.VV.With(genome.Dot(e))
+			}
+		}
 		a.setLacks(all)
 		known, reached := a.Self || a.Boot != "", a.reached()
 		diverged = diverged || a.State == StateDiverged

@@ -192,7 +192,7 @@ func (tb *tab) wait(js string) {
 	tb.t.Helper()
 	for deadline := time.Now().Add(patience); !eval[bool](tb, "!!("+js+")"); time.Sleep(30 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			tb.t.Fatalf("still not: %s\nverdict: %s\nconsole: %q", js, eval[string](tb, `document.getElementById("verdict").innerText`), tb.console)
+			tb.t.Fatalf("still not: %s\nverdict: %s\nstory: %s\nconsole: %.1000q", js, eval[string](tb, word), eval[string](tb, `observatory.S.story.map(l => l.text).join("; ")+[...observatory.S.actors.values()].map(a=>a.state+a.link+a.since_ms+a.error).join()`), tb.console)
 		}
 	}
 }
@@ -247,7 +247,7 @@ func (c *cluster) url(i int) string { return "http://" + c.doors[i].ln.Addr().St
 func (c *cluster) start(i int) {
 	c.t.Helper()
 	cfg := httpapi.Config{Store: store.Config{Data: c.data[i], Actor: genome.ActorID(i)}, Listen: "127.0.0.1:0",
-		VerifyInterval: time.Second, PullInterval: time.Second, Mutate: httpapi.MutateConfig{Off: true, Max: 200 * time.Millisecond},
+		Chaos: true, VerifyInterval: time.Second, PullInterval: time.Second, Mutate: httpapi.MutateConfig{Off: true, Max: 200 * time.Millisecond},
 		Transport: &way{c, i, &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second}}}
 	for j, d := range c.doors {
 		cfg.Peers = append(cfg.Peers, httpapi.Peer{Actor: genome.ActorID(j), URL: "http://" + d.ln.Addr().String()})

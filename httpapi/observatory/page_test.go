@@ -212,6 +212,26 @@ func TestEditing(t *testing.T) {
 	a.wait(`/^422 index_out_of_range: /.test(document.getElementById("said").textContent) && document.getElementById("said").className === "error"`)
 }
 
+// TestCutByHand: with chaos on, the page cuts and heals links of its own node,
+// one or all.
+func TestCutByHand(t *testing.T) {
+	c := startCluster(t, 3)
+	tb := open(t, c.url(0)+"/")
+	tb.wait(word + ` === "converged" && document.querySelectorAll("#table td button").length === 2`)
+	tb.do(chromedp.Click(chromedp.CSS("#table tr:nth-child(3) button"))) // of actor 2
+	tb.wait(`observatory.S.actors.get(2).link === "cut" && document.querySelector("#table tr:nth-child(3) button").textContent === "heal"`)
+	tb.wait(`/via a1/.test(document.getElementById("strips").textContent)`) // only one link is cut: nothing is lacking
+	c.insert(2, 0, "0a")
+	tb.wait(word + ` === "converged" && ` + own + ` === "0a"`)
+	tb.do(chromedp.Click(chromedp.ID("cutall")))
+	tb.wait(`document.getElementById("word").textContent === "UNREACHABLE"`)
+	c.insert(0, 0, "bb")
+	tb.wait(`document.getElementById("word").textContent === "PARTITIONED {0} {1,2}"`)
+	tb.do(chromedp.Click(chromedp.ID("healall")))
+	tb.wait(word + ` === "converged"`)
+	until(t, "actor 2 has it", func() bool { return c.genome(2) == "bb0a" })
+}
+
 // TestPauseMutation: the button stops and starts the actor's own changes.
 func TestPauseMutation(t *testing.T) {
 	c := startCluster(t, 1)
