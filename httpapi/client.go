@@ -108,7 +108,9 @@ func (c *Client) do(ctx context.Context, q call, read func(*http.Response) error
 		return err
 	}
 	defer func() {
-		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // a short rest, so that the connection can be kept
+		if q.timeout >= 0 { // of a stream, the rest may never come
+			_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // a short rest, so that the connection can be kept
+		}
 		_ = resp.Body.Close()
 	}()
 	if q.timeout >= 0 { // a stream has no end to bound

@@ -76,6 +76,7 @@ type Log struct {
 	meta *meta
 	end  uint64
 	lock *os.File // shared
+	temp bool     // the file is to be removed
 	note []string
 	used usage
 }
@@ -171,6 +172,9 @@ func (l *Log) Close() error {
 	}
 	if l.lock != nil {
 		err = errors.Join(err, l.lock.Close())
+	}
+	if l.temp {
+		err = errors.Join(err, os.Remove(l.path))
 	}
 	return err
 }

@@ -85,8 +85,15 @@ func (a *app) openLog(ctx context.Context, path string, fileOnly bool) (source, 
 		return &fileSource{path: path, log: log}, nil
 	}
 	locked, ok := errors.AsType[*store.LockedError](err)
-	if !ok || fileOnly {
+	if !ok {
 		return nil, err
+	}
+	if fileOnly {
+		if log, err = store.OpenCopy(ctx, path); err != nil {
+			return nil, err
+		}
+		a.note("(read from a copy made just now: the file itself is locked)")
+		return &fileSource{path: path, log: log}, nil
 	}
 	if locked.Addr == "" {
 		return nil, &cliError{exit: exitLocked, code: "locked", cause: err, msg: locked.Error(),

@@ -39,6 +39,10 @@ const maxProblems = 20
 // becomes the past of the next.
 const cutsPerLife = 25
 
+// maxPast is how long a log becomes in bytes before lives begin with a new one:
+// each cut reads all of it.
+const maxPast = 600 << 10
+
 // actorID is whose log the lab works on.
 const actorID = 1
 
@@ -50,6 +54,11 @@ func Run(ctx context.Context, p Plan) (Result, error) {
 		return l.res, err
 	}
 	for l.res.Cuts < p.Cuts {
+		if len(l.past) > maxPast {
+			if err := l.begin(ctx); err != nil {
+				return l.res, err
+			}
+		}
 		if err := l.life(ctx); err != nil {
 			return l.res, err
 		}
@@ -60,7 +69,7 @@ func Run(ctx context.Context, p Plan) (Result, error) {
 			break // the log of the next life would be a ruin
 		}
 	}
-	return l.res, nil
+	return l.res, l.other.Close()
 }
 
 // A lab is one Run.
@@ -77,6 +86,16 @@ func (l *lab) dir(name string) string { return filepath.Join(l.plan.Dir, name) }
 
 // begin makes the first log, and another actor that sends ops to it.
 func (l *lab) begin(ctx context.Context) error {
+	if l.other != nil {
+		if err := l.other.Close(); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"first", "other"} {
+		if err := os.RemoveAll(l.dir(name)); err != nil {
+			return err
+		}
+	}
 	a, err := store.Open(ctx, store.Config{Data: l.dir("first"), Actor: actorID})
 	if err != nil {
 		return err
