@@ -65,7 +65,6 @@ func TestMetrics(t *testing.T) {
 	forged.Genes = []byte{9}
 	post(t, n, jsonOps(t, forged))
 	_ = second
-	eventually(t, func() bool { v, _ := metric(t, l.nodes[1], "genome_op_age_seconds_count"); return v > 0 }, why("no push was timed"))
 
 	text := ask(t, n, "GET", "/metrics", nil).body
 	for _, name := range metricNames {
@@ -121,6 +120,11 @@ func TestMetrics(t *testing.T) {
 		age, _ := metric(t, n, `genome_peer_lag_seconds{peer="1"}`)
 		return c == 1 && at > float64(time.Now().Add(-time.Hour).Unix()) && lag == 0 && age == 0
 	}, why("not converged in the metrics"))
+	eventually(t, func() bool { // one of them is pushed, however many are pulled
+		mustInsert(t, n, 0, 1)
+		v, _ := metric(t, l.nodes[1], "genome_op_age_seconds_count")
+		return v > 0
+	}, why("no push was timed"))
 	if a := ask(t, n, "GET", "/metrics", nil, "Accept", "application/openmetrics-text"); !strings.HasSuffix(a.body, "# EOF\n") {
 		t.Error("no OpenMetrics when asked for")
 	}
