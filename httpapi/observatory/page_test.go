@@ -16,20 +16,26 @@ import (
 
 	"crdt-genome/genome"
 	"crdt-genome/httpapi"
+	"crdt-genome/store"
 )
 
 // own is the list that the page shows for its own actor, in hex.
 const own = `observatory.list(observatory.G.rows.findIndex(r => r.a?.self))`
 
-// mutate makes k random edits at node i.
+// mutate makes k random edits at node i, each on the list that it meets: ops of
+// others come in meanwhile.
 func (c *cluster) mutate(i, k int, rng *rand.Rand) {
 	c.t.Helper()
 	for range k {
-		g := len(c.genome(i)) / 2
-		if g > 30 && rng.IntN(3) == 0 {
-			c.remove(i, rng.IntN(g), 1)
-		} else {
-			c.insert(i, rng.IntN(g+1), fmt.Sprintf("%02x", rng.IntN(256)))
+		_, err := c.nodes[i].Actor().Edit(context.Background(), func(g *genome.Genome) (store.Edit, error) {
+			if g.Len() > 30 && rng.IntN(3) == 0 {
+				return store.Edit{Delete: true, At: rng.IntN(g.Len()), N: 1}, nil
+			}
+			return store.Edit{At: rng.IntN(g.Len() + 1), Genes: []byte{byte(rng.IntN(256))}}, nil
+		})
+		if err != nil {
+			c.t.Error(err)
+			return
 		}
 	}
 }
