@@ -153,6 +153,20 @@ func ExampleGenome_Since() {
 	// Output: 26 bytes, <nil>, "seen and lost"
 }
 
+// A log is read back into a genome, which then goes on writing.
+func ExampleGenome_ReplayBlock() {
+	a := genome.New(ann)
+	op, _ := a.Insert(0, []byte("kept"))
+	logged, _ := genome.AppendBlock(nil, genome.Block{Ops: []genome.Op{op}, Heads: a.Heads()})
+
+	g := genome.NewFromConfig(genome.Config{})
+	heads, err := g.ReplayBlock(logged)
+	g.SetSelf(ann)
+	g.Insert(4, []byte("!"))
+	fmt.Printf("%s %d %v\n", g.Bytes(), heads[0].Seq, err)
+	// Output: kept! 4 <nil>
+}
+
 func ExampleLoadSnapshot() {
 	a := genome.New(ann)
 	a.Insert(0, []byte("state"))

@@ -125,6 +125,7 @@ func TestApplyRefuses(t *testing.T) {
 		{"same delete, other gene number", with(del(dot(bob, 4), gene(alice, 1), 2), func(op *genome.Op) { op.Gene = 2 }), genome.CodeDotConflict},
 		{"next dot, other gene number", with(ins(dot(bob, 6), gene(bob, 2), "n"), func(op *genome.Op) { op.Gene = 4 }), genome.CodeDotConflict},
 		{"next dot, lower gene number", with(ins(dot(bob, 6), gene(bob, 1), "n"), func(op *genome.Op) { op.Gene = 2 }), genome.CodeDotConflict},
+		{"next dot, other gene number, as usual", with(ins(dot(bob, 6), gene(alice, 3), "n"), func(op *genome.Op) { op.Gene = 4 }), genome.CodeDotConflict},
 		{"second child on one side", ins(dot(bob, 6), genome.Root, "n"), genome.CodeOpInvalid},
 		{"own gene that it has not inserted", ins(dot(bob, 6), gene(bob, 3), "n"), genome.CodeUnknownTarget},
 		{"own gene that it has not inserted, far", ins(dot(bob, 6), gene(bob, 1<<30), "n"), genome.CodeUnknownTarget},
@@ -333,5 +334,26 @@ func TestErrorText(t *testing.T) {
 		genome.CodeTooManyOps, " ", genome.CodeTooManyReplicas, " ", genome.CodeGenomeFull, " ", genome.CodeWireVersion)
 	if got != want {
 		t.Errorf("codes are %s", got)
+	}
+}
+
+// TestSelfAheadAsUsual: a replica's next op is refused when this genome writes
+// as that replica, also where it is the very shape that came before.
+func TestSelfAheadAsUsual(t *testing.T) {
+	g := genome.NewFromConfig(genome.Config{})
+	for i := range uint64(3) {
+		op := ins(dot(alice, i+1), gene(alice, i-1), "x")
+		if i == 0 {
+			op.Ref = genome.Root
+		}
+		if _, err := g.Apply(op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.SetSelf(alice); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := g.Apply(ins(dot(alice, 4), gene(alice, 2), "x")); code(err) != genome.CodeSelfAhead || g.Len() != 3 {
+		t.Errorf("Apply of an own event that is not held: %+v, %v", res, err)
 	}
 }

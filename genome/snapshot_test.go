@@ -84,6 +84,20 @@ func TestSnapshotDamaged(t *testing.T) {
 	}
 }
 
+// TestSnapshotOrphan: a left child whose parent never comes is no list; to
+// search for that parent would never end.
+func TestSnapshotOrphan(t *testing.T) {
+	body := append([]byte{1, 0, 1, 0, 1, 0, 0, 0, 1, 1}, make([]byte, 8)...) // one replica, seq 1, 1 gene, chain 0
+	body = append(body, 1, 'x', 1)                                           // text, 1 span
+	for left, want := range []genome.Code{"", genome.CodeBadEncoding} {
+		span := []byte{1 | 1<<3 | 1<<4, 2, byte(left)} // alive, its key written, 1 gene; depth 1
+		data := seal(append(append(bytes.Clone(body), byte(len(span))), span...))
+		if _, err := genome.LoadSnapshot(data, genome.Config{NoHistory: true}); code(err) != want || (err == nil) != (want == "") {
+			t.Errorf("a span with left %d: %v, want %q", left, err, want)
+		}
+	}
+}
+
 // FuzzLoadSnapshot gives the loader any bytes under a right checksum; whatever
 // it accepts must save and load again.
 func FuzzLoadSnapshot(f *testing.F) {
