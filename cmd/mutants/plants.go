@@ -27,8 +27,8 @@ var plants = []plant{
 	{
 		name: "forget-parked-ops", promise: "an op that comes too early is applied when what it needs has come",
 		dir:  "genome",
-		old:  "if g.parking.ops > 0 {",
-		new:  "if g.parking.ops > 1 {",
+		old:  "if g.parking.ops > 0 {\n\t\tfor i",
+		new:  "if g.parking.ops > 1 {\n\t\tfor i",
 		test: "TestAnyOrder", quick: true,
 	},
 	{
