@@ -103,7 +103,7 @@ func newRootCmd(a *app) *cobra.Command {
 		}
 	}
 	add("run", newServeCmd(a), newRunCmd(a))
-	add("look", newStatusCmd(a), newCompareCmd(a), newInspectLogCmd(a))
+	add("look", newStatusCmd(a), newTopCmd(a), newCompareCmd(a), newInspectLogCmd(a))
 	add("measure", newBenchCmd(a))
 	add("other", newVersionCmd(a))
 	root.SetHelpCommandGroupID("other")
