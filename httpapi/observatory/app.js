@@ -257,7 +257,7 @@ function hearOp(r) {
 		arrived(author, seq + i, S.self, t);
 	}
 	if (now() - t < SPAN) addMessage({ from: r.via === 'local' ? S.self : fromPeer, to: S.self, author: actor, sent, got: t, kind: r.kind, n, pull: r.via === 'pull', op: r.op });
-	if (r.via === 'local') for (const a of S.actors.values()) if (!a.self && a.state === 'unreachable') addMessage({ from: S.self, to: a.actor, author: S.self, sent: t, got: t, lost: true, n, op: r.op });
+	if (r.via === 'local') for (const a of S.actors.values()) if (!a.self && a.boot && a.state === 'unreachable') addMessage({ from: S.self, to: a.actor, author: S.self, sent: t, got: t, lost: true, n, op: r.op });
 	S.log.unshift({ t, text: `${r.seq} ${actor}.${seq} ${r.kind} ${r.kind === 'insert' ? r.genes.slice(0, 16) + (r.genes.length > 16 ? '…' : '') : some(n, 'gene')} ${r.via === 'local' ? 'here' : `via ${r.via} from ${r.from}`}` });
 	S.log.length = Math.min(S.log.length, KEEP);
 	dirty.strips = dirty.table = dirty.lists = true;
