@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -405,9 +406,9 @@ func TestRunLeavesNobody(t *testing.T) {
 // named once; the ops of both still get to each other by pulling.
 func TestPeerFromElsewhere(t *testing.T) {
 	t.Parallel()
-	var f *fleet.Fleet
+	var known atomic.Pointer[fleet.Fleet] // the proxy is there before it
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		target, err := url.Parse(f.Actor(1).URL())
+		target, err := url.Parse(known.Load().Actor(1).URL())
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
@@ -422,8 +423,9 @@ func TestPeerFromElsewhere(t *testing.T) {
 		}).ServeHTTP(w, r)
 	}))
 	defer proxy.Close()
-	f = newGroup(t, fleet.Config{Count: 2, Args: append([]string{"--no-mutate"}, quick[2:]...),
+	f := newGroup(t, fleet.Config{Count: 2, Args: append([]string{"--no-mutate"}, quick[2:]...),
 		Peers: func(_, to int) string { return map[int]string{1: proxy.URL}[to] }})
+	known.Store(f)
 	start(t, f.Actors()...)
 	for _, want := range []struct {
 		message string
