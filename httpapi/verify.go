@@ -353,6 +353,9 @@ func (p *peer) status() ActorStatus {
 	if !p.downSince.IsZero() {
 		a.SinceMS = now.Sub(p.downSince).Milliseconds()
 	}
+	if p.down {
+		a.State = StateUnreachable // a sender or a pull may know before the next verification does
+	}
 	a.OldestMS = p.lags.age(now).Milliseconds()
 	if p.lastErr != nil {
 		a.Error = shortError(p.lastErr)

@@ -350,6 +350,6 @@ func TestClusterFresh(t *testing.T) {
 	l.stop(2)
 	eventually(t, func() bool {
 		r, err := c.Cluster(ctx)
-		return err == nil && r.Verdict == StateUnreachable && r.Actors[2].Error != ""
+		return err == nil && r.Verdict == StateUnreachable && r.Actors[2].Error != "" && r.Actors[2].Ops == 1
 	}, why("never unreachable although asked anew"))
 }

@@ -60,7 +60,7 @@ layer_unit() { "${gotest[@]}" ./...; }
 # Left out are tests that turn every bit of a log with one goroutine: nothing can
 # race there, and the detector makes them ten times slower.
 layer_race() {
-  "${gotest[@]}" -race -short -skip '^(TestRepair|TestRandomBits|TestMetaBytes|TestCheckpointEqualsReplay|TestClusterFresh)$' \
+  "${gotest[@]}" -race -short -skip '^(TestRepair|TestRandomBits|TestMetaBytes|TestCheckpointEqualsReplay)$' \
     ./genome/... ./store/... ./httpapi/... ./cmd/crdt-genome/...
 }
 
