@@ -316,15 +316,15 @@ func (a *Actor) Edit(ctx context.Context, fn func(g *genome.Genome) (Edit, error
 		var ops []genome.Op
 		var refused error
 		err := a.submit(ctx, 1, size, func() { ops, refused = a.edit(fn, size) })
-		if big, ok := errors.AsType[*editSizeError](refused); ok && err == nil {
+		if err != nil {
+			return nil, err // the writer may be at it still: what it sets is not ours to read
+		}
+		if big, ok := errors.AsType[*editSizeError](refused); ok {
 			size = 2 * big.size // fn may want more the next time it looks
 			continue
 		}
-		if err == nil {
-			err = refused
-		}
-		if err != nil {
-			return nil, err
+		if refused != nil {
+			return nil, refused
 		}
 		return ops, nil
 	}
