@@ -261,6 +261,9 @@ func (d *boltDisk) bucket(tx *bolt.Tx, name bucket) (*bolt.Bucket, error) {
 			return nil, &CorruptError{Path: d.path, Detail: fmt.Sprintf("bucket %q is missing", name)}
 		}
 	}
+	if d.live { // it had them when it was opened
+		return nil, &CorruptError{Path: d.path, Detail: "its buckets are gone: the file was cut or overwritten while in use"}
+	}
 	return nil, &NotLogError{Path: d.path, Why: "a bbolt file of some other program"}
 }
 
