@@ -247,6 +247,7 @@ func (r *indexReader) prov() prov {
 	r.b = r.b[n:]
 	tag := byte(r.fixed(1))
 	p := prov{ms: ms, via: Via(tag & provVia)}
+	r.bad = r.bad || p.via >= viaEnd
 	if tag&provFromKnown != 0 {
 		from := r.uvarint()
 		r.bad = r.bad || from > math.MaxUint32

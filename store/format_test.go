@@ -280,6 +280,20 @@ func entriesOf(ops []genome.Op, lsn uint64) (out []entry) {
 	return out
 }
 
+// TestUnknownWay decodes a value that is sound but for the way in which an op
+// is said to have come: the store counts by it, so that it must be known.
+func TestUnknownWay(t *testing.T) {
+	entries := entriesOf(newPast(1).ops(t, 3).Ops, 1)
+	for via := range Via(provVia) {
+		entries[1].prov.via = via
+		data, err := appendValue(nil, entries)
+		must(t, err)
+		if err := checkValue(1, data); (via < viaEnd) != (err == nil) || err != nil && !isA[*CorruptError](err) {
+			t.Errorf("way %d: %v", via, err)
+		}
+	}
+}
+
 // TestValues encodes and decodes values, plain and packed, and flips every
 // byte of them: nothing but an error may come of that.
 func TestValues(t *testing.T) {

@@ -333,6 +333,9 @@ func (v *value) decodeProvs(b []byte) (ops int, rest []byte, err error) {
 		tag := b[n+m]
 		b = b[n+m+1:]
 		p := prov{ms: ms, via: Via(tag & provVia)}
+		if p.via >= viaEnd { // no checksum but the value's covers it, and mending may have guessed that
+			return 0, nil, fmt.Errorf("ops came in by unknown way %d", p.via)
+		}
 		if tag&provFromKnown != 0 {
 			from, n := binary.Uvarint(b)
 			if n <= 0 || from > math.MaxUint32 {
