@@ -237,6 +237,39 @@ func (v *victim) damageRecord(t testing.TB, lsn uint64) {
 	v.write(t, bad)
 }
 
+// TestPositionsAreNotBelieved damages the key of the last record of the tree,
+// in every place where it stands, together with the position and checksum in
+// its header: its ops are sound, but where they stood is not to be had from it,
+// least of all that the log was longer.
+func TestPositionsAreNotBelieved(t *testing.T) {
+	v := newVictim(t, 60)
+	d, err := openBolt(v.path, true)
+	must(t, err)
+	key, data, err := d.floor(bucketTail, lsnKey(v.last.LSN))
+	must(t, err)
+	record := slices.Concat(key, data)
+	must(t, d.close())
+	bad := slices.Clone(v.sound)
+	for at := 0; ; at++ {
+		i := bytes.Index(bad[at:], record)
+		if i < 0 {
+			break
+		}
+		at += i
+		for _, part := range [][]byte{bad[at : at+len(key)], bad[at+len(key)+16 : at+len(key)+valueHeaderLen]} {
+			for j := range part {
+				part[j] ^= 0x5a
+			}
+		}
+	}
+	v.write(t, bad)
+	r, err := Survey(ctx, v.path)
+	must(t, err)
+	if len(r.Damage) == 0 || r.Unknown > 0 || r.Sound+r.Waiting+r.MissingEvents() > v.last.LSN {
+		t.Errorf("sound %d, waiting %d, missing %v, unknown %d of %d events: %v", r.Sound, r.Waiting, r.Missing, r.Unknown, v.last.LSN, r.Damage)
+	}
+}
+
 // TestDamagedRecordIsNamed damages the last record of each author in turn and
 // one in the middle.
 func TestDamagedRecordIsNamed(t *testing.T) {

@@ -36,6 +36,7 @@ type survey struct {
 type found struct {
 	value *value
 	tree  bool // the tree led to it and it was sound
+	loose bool // no checksum vouches for its position
 }
 
 // A Damage is one place of a log that cannot be read as it was written.
@@ -178,7 +179,7 @@ func (s *survey) record(k, data []byte) error {
 		}
 	}
 	if err == nil {
-		if err = s.take(parts, true); err == nil {
+		if err = s.take(parts, found{tree: true}); err == nil {
 			s.first[string(k)+string(data[24:28])] = true
 		}
 	}
@@ -195,11 +196,11 @@ func (s *survey) record(k, data []byte) error {
 	d.Ranges = hintOf(data, d.Last-d.First+1)
 	s.damage = append(s.damage, d)
 	if mended, ok := mend(data); ok {
-		if parts, err := openValue(key, mended); err == nil && s.take(parts, false) == nil {
+		if parts, err := openValue(key, mended); err == nil && s.take(parts, found{}) == nil {
 			return nil
 		}
 	}
-	_ = s.take(looseParts(key, data), false) // what is sound of it
+	_ = s.take(looseParts(key, data), found{loose: true}) // what is sound of it
 	return nil
 }
 
@@ -211,16 +212,17 @@ func lsnOf(data []byte) uint64 {
 	return binary.LittleEndian.Uint64(data[16:])
 }
 
-// take decodes parts and keeps those that are sound; the error is that of the
-// first that is not.
-func (s *survey) take(parts []part, tree bool) (err error) {
+// take decodes parts and keeps those that are sound, found as how says; the
+// error is that of the first that is not.
+func (s *survey) take(parts []part, how found) (err error) {
 	for i := range parts {
 		v, e := decodeSafely(&parts[i])
 		if e != nil {
 			err = cmp.Or(err, e)
 			continue
 		}
-		s.found = append(s.found, found{v, tree})
+		how.value = v
+		s.found = append(s.found, how)
 	}
 	return err
 }
@@ -349,7 +351,7 @@ func (s *survey) recordAt(f *os.File, off, size int64) {
 	}
 	if parts, err := openValue(key, data); err == nil {
 		s.first[id] = true
-		_ = s.take(parts, false) // what is not sound is not there
+		_ = s.take(parts, found{}) // what is not sound is not there
 	}
 }
 
@@ -395,7 +397,9 @@ func (s *survey) end() {
 		s.last = binary.LittleEndian.Uint64(last)
 	}
 	for _, f := range s.found {
-		s.last = max(s.last, f.value.last())
+		if !f.loose {
+			s.last = max(s.last, f.value.last())
+		}
 		for _, h := range f.value.block.Heads {
 			s.actors[h.Replica] = true
 		}
