@@ -1,0 +1,29 @@
+package bench
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// The figures depend on the machine; that they come, and that all nodes end up
+// equal, does not.
+func TestFigures(t *testing.T) {
+	edits, err := Edits(context.Background(), t.TempDir(), 3, 200, 200*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if edits[0].Value != 39 {
+		t.Errorf("%v edits, want 3 × 13", edits[0].Value)
+	}
+	joiner, err := Joiner(context.Background(), t.TempDir(), 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range append(edits, joiner...) {
+		t.Log(f.String())
+	}
+	if joiner[1].Value <= 0 {
+		t.Errorf("%+v", joiner)
+	}
+}
