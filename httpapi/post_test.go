@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -294,5 +295,25 @@ func TestBodyLimits(t *testing.T) {
 			}
 			wantProblem(t, n, a, c.status, c.code)
 		})
+	}
+}
+
+// A bomb is not unpacked beyond the limit: 413 alone would not show that.
+func TestBombIsNotUnpacked(t *testing.T) {
+	n := alone(t, nil)
+	const size = 200 << 20
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	zeros := make([]byte, 1<<20)
+	for range size >> 20 {
+		_, _ = z.Write(zeros)
+	}
+	_ = z.Close()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	wantProblem(t, n, ask(t, n, "POST", "/genome", b.Bytes(), "Content-Type", typeJSON, "Content-Encoding", "gzip"), 413, "body_too_large")
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > size/4 {
+		t.Errorf("%d bytes were allocated for a bomb of %d", got, size)
 	}
 }

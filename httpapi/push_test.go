@@ -30,7 +30,13 @@ func TestDeadPeerForADay(t *testing.T) {
 		})
 		l.mem = true
 		l.faults = func(from, to int) fault { return fault{instead: refuseAndCount(&tries, &bodies)} }
-		n := l.start(0)
+		away := l.faults
+		l.faults = nil
+		l.startAll()
+		n := l.nodes[0]
+		time.Sleep(time.Minute) // they know each other before it goes away
+		l.stop(1)
+		l.setFaults(away)
 		time.Sleep(time.Minute)
 		var before, after runtime.MemStats
 		runtime.GC()
