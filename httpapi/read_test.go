@@ -383,7 +383,7 @@ func TestClientErrors(t *testing.T) {
 		w.Header().Set(headerProtocol, protocol)
 		_, _ = io.WriteString(w, "{")
 	})
-	mux.HandleFunc("/livez", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/genome", 302) })
+	mux.HandleFunc("/livez", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/genome", http.StatusFound) })
 	srv := newLocalServer(t, mux)
 	c := NewClient(srv)
 	_, err := c.Genome(ctx)
