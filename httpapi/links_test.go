@@ -20,15 +20,19 @@ func TestLinks(t *testing.T) {
 		}
 	}
 	link := func(i int) string { return l.nodes[i].peers[0].status().Link }
+	state := func(i int) string { return l.nodes[i].peers[0].status().State }
 	edit(a, "0a")
 	l.waitEqual()
+	for i := range 2 { // a peer that was never verified passes for unreachable
+		eventually(t, func() bool { return state(i) == StateEqual }, why("the link was never up"))
+	}
 	if err := a.Link(ctx, 1, true); err != nil {
 		t.Fatal(err)
 	}
 	edit(a, "aa")
 	edit(b, "bb")
 	for i := range 2 { // both sides notice, though one was told
-		eventually(t, func() bool { return l.nodes[i].peers[0].status().State == StateUnreachable }, why("the link is not missed"))
+		eventually(t, func() bool { return state(i) == StateUnreachable }, why("the link is not missed"))
 	}
 	if x, y := mustState(t, l.nodes[0]).Hex, mustState(t, l.nodes[1]).Hex; x != "aa0a" || y != "bb0a" {
 		t.Errorf("over a cut link: %s and %s, want aa0a and bb0a", x, y)
