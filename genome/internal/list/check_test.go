@@ -4,14 +4,18 @@ import "fmt"
 
 // Check verifies every invariant of doc.go. The tests call it after every step.
 func (l *List) Check() error {
-	c := checker{l: l, owner: map[num]uint32{}}
+	c := checker{l: l, owner: map[num]uint32{}, wide: map[code]bool{}}
 	c.node(l.top, 0, 0)
 	c.chain()
 	c.genes()
 	c.cursor()
 	c.hot()
+	c.table()
 	return c.err
 }
+
+// WideKeys returns how many entries the table of wide keys has.
+func (l *List) WideKeys() int { return int(l.wide.used) }
 
 // Siblings returns how many siblings were compared since the list was made.
 func (l *List) Siblings() int { return l.siblings }
@@ -20,6 +24,7 @@ type checker struct {
 	l      *List
 	leaves []uint32 // in tree order
 	owner  map[num]uint32
+	wide   map[code]bool // codes in the table that a span has
 	err    error
 }
 
@@ -67,8 +72,12 @@ func (c *checker) leaf(i, parent uint32, slot int) (live int, least key) {
 	c.check(f.parent == parent && int(f.slot) == slot, "L4: leaf %d hangs at %d/%d, not %d/%d", i, f.parent, f.slot, parent, slot)
 	least = ^key(0)
 	for s := range int(f.n) {
-		x := f.span(s)
+		x := c.l.span(f, s)
 		c.span(i, x)
+		if w := f.k[s]; w&tabled != 0 {
+			c.check(!c.wide[w], "L9: wide key %d twice", w&^tabled)
+			c.wide[w] = true
+		}
 		live, least = live+max(int(x.ln), 0), min(least, x.k)
 	}
 	c.check(int(f.vis) == live, "L5: leaf %d counts %d, has %d", i, f.vis, live)
@@ -101,12 +110,13 @@ func (c *checker) chain() {
 		f := c.l.leaf(want)
 		c.check(first || f.prev == prev, "L4: prev of leaf %d is %d, not %d", want, f.prev, prev)
 		for s := range int(f.n) {
+			k := c.l.key(f, s)
 			if want == 0 && s == 0 {
-				c.check(f.span(0) == span{-1, c.l.replicas[0].first, 0}, "L3: the root is %v", f.span(0))
+				c.check(c.l.span(f, 0) == span{-1, c.l.replicas[0].first, 0}, "L3: the root is %v", c.l.span(f, 0))
 			} else {
-				c.check(f.k[s] != 0 && f.k[s].depth() <= last.depth()+1 && f.k[s].depth() > 0, "L3: key %x after %x", f.k[s], last)
+				c.check(k != 0 && k.depth() <= last.depth()+1 && k.depth() > 0, "L3: key %x after %x", k, last)
 			}
-			last = f.last(s)
+			last = c.l.last(f, s)
 		}
 		prev, first, i = want, false, f.next
 	}
@@ -161,9 +171,18 @@ func (c *checker) hot() {
 	c.check(f.ln[h.slot] > 0 && f.id[h.slot]+num(f.ln[h.slot])-1 == id, "L8: hot slot does not end with the newest gene")
 	c.check(h.page == c.l.pages[id>>pageBits] && h.off == int(id&(pageSize-1))+1, "L8: hot page or offset")
 	if z, ok := c.l.nextSlot(c.l.cur.leaf, h.slot); ok {
-		c.check(c.l.leaf(z.leaf).k[z.slot].depth() <= f.last(h.slot).depth(), "L8: the hot run has a child")
+		c.check(c.l.key(c.l.leaf(z.leaf), z.slot).depth() <= c.l.last(f, h.slot).depth(), "L8: the hot run has a child")
 	}
 	if index, _ := c.l.Index(Ref{h.rep, c.l.replicas[h.rep].genes - 1}); h.index >= 0 {
 		c.check(index+1 == h.index, "L8: hot index %d, want %d", h.index, index+1)
 	}
+}
+
+// table checks L9.
+func (c *checker) table() {
+	for _, w := range c.l.wide.free {
+		c.check(!c.wide[w], "L9: wide key %d is free and named, or free twice", w&^tabled)
+		c.wide[w] = true
+	}
+	c.check(len(c.wide) == int(c.l.wide.used), "L9: %d wide keys, %d named or free", c.l.wide.used, len(c.wide))
 }

@@ -62,13 +62,13 @@ func (l *List) kill(p place, m int) (slot int) {
 		f.ln[s-1] -= int16(m)
 		f.ln[s] -= int16(m)
 		f.id[s] += num(m)
-		f.k[s] = f.k[s].after(m)
+		l.rekey(f, s, l.key(f, s).after(m))
 		slot = s - 1
 	case p.off+m == n && s+1 < int(f.n) && f.ln[s+1] < 0 && l.chained(f, s):
 		f.ln[s] -= int16(m)
 		f.ln[s+1] -= int16(m)
 		f.id[s+1] -= num(m)
-		f.k[s+1] = f.k[s].after(p.off)
+		l.rekey(f, s+1, l.key(f, s).after(p.off))
 		slot = s
 	default:
 		f, slot = l.killPart(p, m)
@@ -81,18 +81,18 @@ func (l *List) kill(p place, m int) (slot int) {
 
 // chained reports whether the spans in slots s and s+1 are one run of chained
 // genes: they would be one span if they were alike alive or dead.
-func (l *List) chained(f *leaf, s int) bool { return l.continues(f, s, f.id[s+1], f.k[s+1]) }
+func (l *List) chained(f *leaf, s int) bool { return l.continues(f, s, f.id[s+1], l.key(f, s+1)) }
 
 // killSpan kills a whole span. Both neighbours may take part.
 func (l *List) killSpan(f *leaf, s int) (slot int) {
 	f.ln[s] = -f.ln[s]
 	if s+1 < int(f.n) && f.ln[s+1] < 0 && l.chained(f, s) {
 		f.ln[s] += f.ln[s+1]
-		f.remove(s + 1)
+		l.remove(f, s+1)
 	}
 	if s > 0 && f.ln[s-1] < 0 && l.chained(f, s-1) {
 		f.ln[s-1] += f.ln[s]
-		f.remove(s)
+		l.remove(f, s)
 		s--
 	}
 	return s
@@ -110,19 +110,15 @@ func (l *List) killPart(p place, m int) (f *leaf, slot int) {
 	}
 	gap := l.reserve(place{p.leaf, p.slot, at}, need)
 	f, slot = l.leaf(gap.leaf), gap.slot
-	s, x := slot, f.span(slot)
-	f.open(slot, need)
+	f.open(slot+1, need)
+	s := slot
 	if p.off > 0 {
-		var head span
-		head, x = x.cut(p.off)
-		f.set(s, head)
+		l.cut(f, s, p.off, s+1)
 		s++
 	}
-	dead, tail := x.cut(m)
-	dead.ln = -dead.ln
-	f.set(s, dead)
-	if tail.ln > 0 {
-		f.set(s+1, tail)
+	if int(f.ln[s]) > m {
+		l.cut(f, s, m, s+1)
 	}
+	f.ln[s] = -f.ln[s]
 	return f, slot
 }

@@ -17,7 +17,7 @@
 //	    of that span.
 //	L3. The root's span is slot 0 of leaf 0 for ever. The depth of an entry
 //	    is at most 1 more than that of the entry before.
-//	L4. Leaves have 1 to 32 spans, inner nodes 1 to 31 children, all leaves
+//	L4. Leaves have 1 to 48 spans, inner nodes 1 to 31 children, all leaves
 //	    are equally deep; every child knows its parent and slot; next and
 //	    prev chain the leaves in tree order.
 //	L5. A leaf counts its live genes. An inner node counts those below each
@@ -27,5 +27,8 @@
 //	L8. The hot run's last gene is the newest of its replica, ends a live
 //	    span of the cursor's leaf, and has no right child.
 //
-// check_test.go verifies L1-L8 after every step of the tests.
+//	L9. Every entry of the table of wide keys is named by exactly one span,
+//	    or is free.
+//
+// check_test.go verifies L1-L9 after every step of the tests.
 package list

@@ -42,7 +42,7 @@ func (l *List) InsertAt(rep uint32, index int, genes []byte) (Ref, Side) {
 func (l *List) localParent(x place) (parent num, side Side, k key, gap place) {
 	f := l.leaf(x.leaf)
 	last := abs(f.ln[x.slot]) - 1
-	kx := f.k[x.slot].after(x.off)
+	kx := l.key(f, x.slot).after(x.off)
 	if x.off < last { // Z is the next gene of the span
 		gap = place{x.leaf, x.slot, x.off + 1}
 		return f.id[x.slot] + num(x.off) + 1, Left, kx.right().left(), gap
@@ -50,7 +50,7 @@ func (l *List) localParent(x place) (parent num, side Side, k key, gap place) {
 	gap = place{x.leaf, x.slot + 1, 0}
 	if z, ok := l.nextSlot(x.leaf, x.slot); ok {
 		fz := l.leaf(z.leaf)
-		if kz := fz.k[z.slot]; kz.depth() > kx.depth() {
+		if kz := l.key(fz, z.slot); kz.depth() > kx.depth() {
 			return fz.id[z.slot], Left, kz.left(), gap
 		}
 	}
@@ -70,7 +70,7 @@ func (l *List) Insert(rep uint32, parent Ref, side Side, genes []byte) bool {
 		return true
 	}
 	p := l.lookup(l.num(parent))
-	k := l.leaf(p.leaf).k[p.slot].after(p.off)
+	k := l.key(l.leaf(p.leaf), p.slot).after(p.off)
 	var gap place
 	var ok bool
 	if side == Right {
@@ -113,7 +113,7 @@ func (l *List) rightGap(rep uint32, p place, kp key) (gap place, ok bool) {
 	} else {
 		gap = place{p.leaf, p.slot + 1, 0}
 		z, more := l.nextSlot(p.leaf, p.slot)
-		if !more || l.leaf(z.leaf).k[z.slot].depth() <= kp.depth() {
+		if !more || l.key(l.leaf(z.leaf), z.slot).depth() <= kp.depth() {
 			return gap, true // P has no right child
 		}
 		s, _ = l.searchForward(z.leaf, z.slot, kp.right())
@@ -130,7 +130,7 @@ func (l *List) rightGap(rep uint32, p place, kp key) (gap place, ok bool) {
 			return l.end(), true
 		}
 		gap = end
-		if l.leaf(end.leaf).k[end.slot].depth() <= kp.depth() {
+		if l.key(l.leaf(end.leaf), end.slot).depth() <= kp.depth() {
 			return gap, true
 		}
 		s, _ = l.searchForward(end.leaf, end.slot, kp.right())
@@ -145,7 +145,7 @@ func (l *List) leftGap(rep uint32, p place, kp key) (gap place, ok bool) {
 		return p, true // right after its parent in the span: no left child
 	}
 	i, s := l.prevSlot(p.leaf, p.slot)
-	if l.leaf(i).last(s) <= kp {
+	if l.last(l.leaf(i), s) <= kp {
 		return p, true
 	}
 	cur := p // P, or the least sibling met: all of them are greater
@@ -153,7 +153,7 @@ func (l *List) leftGap(rep uint32, p place, kp key) (gap place, ok bool) {
 		l.siblings++
 		w := l.searchBackward(cur.leaf, cur.slot, kp.left())
 		f := l.leaf(w.leaf)
-		kw := f.k[w.slot].after(w.off)
+		kw := l.key(f, w.slot).after(w.off)
 		if kw == kp.left() {
 			c := l.order(rep, f.id[w.slot])
 			if c == 0 {
@@ -239,7 +239,7 @@ func (l *List) putSpan(gap place, x span) place {
 	} else {
 		gap = l.makeSpace(gap)
 		f = l.leaf(gap.leaf)
-		f.set(gap.slot, x)
+		l.set(f, gap.slot, x)
 		l.lowerMin(f, x.k)
 	}
 	f.vis += uint32(x.ln)
@@ -251,7 +251,7 @@ func (l *List) putSpan(gap place, x span) place {
 // chained to it.
 func (l *List) continues(f *leaf, s int, id num, k key) bool {
 	n := abs(f.ln[s])
-	return id == f.id[s]+num(n) && k == f.k[s].after(n) && !l.startsPage(id)
+	return id == f.id[s]+num(n) && k == l.key(f, s).after(n) && !l.startsPage(id)
 }
 
 // makeSpace frees a slot at a gap of the cursor's leaf, cutting the span there
@@ -267,10 +267,8 @@ func (l *List) makeSpace(gap place) place {
 		f.open(gap.slot, 1)
 		return gap
 	}
-	a, b := f.span(gap.slot).cut(gap.off)
 	f.open(gap.slot+1, 2)
-	f.set(gap.slot, a)
-	f.set(gap.slot+2, b)
+	l.cut(f, gap.slot, gap.off, gap.slot+2)
 	return place{gap.leaf, gap.slot + 1, 0}
 }
 

@@ -82,7 +82,7 @@ package list
 //	slot   0        1        2        3
 //	id     root     1#0      1#3      1#1       local numbers, see page.go
 //	ln     -1       1        1        2         negative: dead
-//	k      (0,0)    (1,0)    (2,1)    (2,0)
+//	k      (0,0)    (1,0)    (2,1)    (2,0)         in 32 bits, see code.go
 //	text            "c"      "o"      "at"      kept in pages, by gene
 //
 // Leaves hold spans (leaf.go), inner nodes count the live genes below each child
@@ -133,6 +133,7 @@ type List struct {
 	rows    []owner // of each row of the shared pages
 	rowPage num     // first num of the newest shared page
 
+	wide      wideTable
 	leaves    []*leafChunk
 	leafCount uint32
 
@@ -158,9 +159,9 @@ func New() *List {
 	l.replicas[0].genes = 1
 	first := l.newLeaf()
 	f := l.leaf(first)
-	f.set(0, span{-1, root, 0})
+	l.set(f, 0, span{-1, root, 0})
 	f.n = 1
-	l.own(first, f.span(0))
+	l.own(first, root, 1)
 	l.addChild(l.top, 0, first, 0, 0)
 	l.cur = cursor{leaf: first, at: f, slot: -1}
 	return l

@@ -22,7 +22,7 @@ func (l *List) AppendTo(dst []byte) []byte {
 			if n := f.ln[s]; n == 1 {
 				dst = append(dst, l.pages[f.id[s]>>pageBits].text[f.id[s]&(pageSize-1)])
 			} else if n > 0 {
-				dst = append(dst, l.text(f.span(s))...)
+				dst = append(dst, l.text(f.id[s], int(n))...)
 			}
 		}
 		if i = f.next; i == 0 {
@@ -31,11 +31,10 @@ func (l *List) AppendTo(dst []byte) []byte {
 	}
 }
 
-// text returns the genes of a span.
-func (l *List) text(x span) []byte {
-	off := int(x.id & (pageSize - 1))
-	end := off + abs(x.ln)
-	return l.pages[x.id>>pageBits].text[off:end:end]
+// text returns n genes from id on.
+func (l *List) text(id num, n int) []byte {
+	off := int(id & (pageSize - 1))
+	return l.pages[id>>pageBits].text[off : off+n : off+n]
 }
 
 // Runs yields the list in order, dead genes included, the root not. Runs may be
@@ -46,10 +45,10 @@ func (l *List) Runs() iter.Seq[Run] {
 		for i := uint32(0); ; s = 0 {
 			f := l.leaf(i)
 			for ; s < int(f.n); s++ {
-				x := f.span(s)
+				x := l.span(f, s)
 				r := Run{First: l.ref(x.id), N: uint32(abs(x.ln))}
 				if x.ln > 0 {
-					r.Live, r.Text = true, l.text(x)
+					r.Live, r.Text = true, l.text(x.id, int(x.ln))
 				}
 				if !yield(r) {
 					return

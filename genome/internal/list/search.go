@@ -52,7 +52,7 @@ func (l *List) prevSlot(i uint32, s int) (uint32, int) {
 func (l *List) searchForward(i uint32, s int, k key) (p place, ok bool) {
 	f := l.leaf(i)
 	for ; s < int(f.n); s++ {
-		if f.k[s] <= k {
+		if l.key(f, s) <= k {
 			return place{i, s, 0}, true
 		}
 	}
@@ -79,7 +79,7 @@ func (l *List) firstBelow(i uint32, level uint8, k key) place {
 		i = l.inner(i).child[s]
 	}
 	f, s := l.leaf(i), 0
-	for f.k[s] > k {
+	for l.key(f, s) > k {
 		s++
 	}
 	return place{i, s, 0}
@@ -90,8 +90,8 @@ func (l *List) firstBelow(i uint32, level uint8, k key) place {
 func (l *List) searchBackward(i uint32, s int, k key) place {
 	f := l.leaf(i)
 	for s--; s >= 0; s-- {
-		if f.k[s] <= k {
-			return place{i, s, f.lastBelow(s, k)}
+		if l.key(f, s) <= k {
+			return place{i, s, l.lastBelow(f, s, k)}
 		}
 	}
 	for up, s := f.parent, int(f.slot); up != 0; {
@@ -118,14 +118,14 @@ func (l *List) finalBelow(i uint32, level uint8, k key) place {
 	}
 	f := l.leaf(i)
 	s := int(f.n) - 1
-	for f.k[s] > k {
+	for l.key(f, s) > k {
 		s--
 	}
-	return place{i, s, f.lastBelow(s, k)}
+	return place{i, s, l.lastBelow(f, s, k)}
 }
 
 // lastBelow returns the offset of the last gene with a key of at most k in a
 // span whose first gene has one: after the first, d grows by 1 and e is 0.
-func (f *leaf) lastBelow(s int, k key) int {
-	return int(min(uint32(abs(f.ln[s])-1), k.depth()-f.k[s].depth()))
+func (l *List) lastBelow(f *leaf, s int, k key) int {
+	return int(min(uint32(abs(f.ln[s])-1), k.depth()-l.key(f, s).depth()))
 }

@@ -24,7 +24,7 @@ func (l *List) Spans() iter.Seq[Span] {
 		for i := uint32(0); ; s = 0 {
 			f := l.leaf(i)
 			for ; s < int(f.n); s++ {
-				x := l.spanOf(f.span(s))
+				x := l.spanOf(l.span(f, s))
 				if cur.N > 0 && cur.takes(x) {
 					cur.N += x.N
 					continue
@@ -156,7 +156,7 @@ func (b *Loader) add(x span, live bool, text []byte) error {
 		x.ln = -x.ln
 	}
 	b.seen += uint64(len(to))
-	f.set(int(f.n), x)
+	l.set(f, int(f.n), x)
 	f.n++
 	return nil
 }
@@ -182,7 +182,7 @@ func (l *List) buildTree() {
 	l.newInner(0)
 	below := make([]uint32, 0, l.leafCount)
 	for i := range l.leafCount {
-		l.leaf(i).sum()
+		l.sum(l.leaf(i))
 		below = append(below, i)
 	}
 	for level := uint8(1); ; level++ {

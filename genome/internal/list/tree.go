@@ -5,12 +5,13 @@ const innerSize = 31 // children
 // An inner node counts live genes below each child. 256 bytes, no pointers;
 // the minima, which only a walk over siblings reads, are kept apart in minima.
 type inner struct {
-	cnt    [innerSize]uint32 // live genes; short of cursor.owed on the way to its leaf
-	parent uint32            // inner node; 0 above the top
-	child  [innerSize]uint32 // leaves if level is 1, else inner nodes
-	n      uint8             // children
-	slot   uint8             // in parent
+	parent uint32 // inner node; 0 above the top
+	n      uint8  // children
+	slot   uint8  // in parent
 	level  uint8
+	_      uint8
+	cnt    [innerSize]uint32 // live genes; short of cursor.owed on the way to its leaf
+	child  [innerSize]uint32 // leaves if level is 1, else inner nodes
 }
 
 type minima [innerSize]key // least key below each child
