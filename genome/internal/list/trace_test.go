@@ -99,12 +99,6 @@ func (tr *trace) play(l *list.List, rep uint32, emit func(flatOp)) {
 	}
 }
 
-func (tr *trace) ops() (ops []flatOp) {
-	l := list.New()
-	tr.play(l, l.Replica(1), func(o flatOp) { ops = append(ops, o) })
-	return ops
-}
-
 func apply(l *list.List, ops []flatOp, text []byte) (refused int) {
 	for i := range ops {
 		o := &ops[i]
