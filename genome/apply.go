@@ -108,9 +108,7 @@ func (g *Genome) usual(op *Op) bool {
 		return false
 	}
 	head.Seq += n
-	if !g.trusting {
-		head.Chain = head.Chain.extend(op)
-	}
+	head.Chain = head.Chain.extend(op)
 	g.ops += n
 	if g.history != nil {
 		g.history.append(*op)
@@ -302,9 +300,7 @@ func (g *Genome) advance(rep uint32, op *Op) {
 		g.sorted = slices.Insert(g.sorted, i, rep)
 	}
 	r.Seq = op.Last()
-	if !g.trusting {
-		r.Chain = r.Chain.extend(op)
-	}
+	r.Chain = r.Chain.extend(op)
 	g.ops += uint64(op.Len())
 	if g.history != nil {
 		g.history.append(*op)
@@ -362,14 +358,19 @@ func (g *Genome) CheckHeads(b Block) []*OpError {
 		if ours.Seq != theirs.Seq || ours.Chain == theirs.Chain {
 			continue
 		}
-		forks = append(forks, &OpError{
-			Code:   CodeDotConflict,
-			Dot:    Dot{theirs.Replica, theirs.Seq},
-			Detail: fmt.Sprintf("the history of %v up to seq %d differs from the one held here", theirs.Replica, theirs.Seq),
-			Hint:   fmt.Sprintf("two processes may run as actor %d, or a log was damaged", theirs.Replica.Actor()),
-			Ours:   ours.Chain.String(),
-			Theirs: theirs.Chain.String(),
-		})
+		forks = append(forks, forked(ours, theirs))
 	}
 	return forks
+}
+
+// forked is the refusal of a history that was told with another chain.
+func forked(ours, theirs Head) *OpError {
+	return &OpError{
+		Code:   CodeDotConflict,
+		Dot:    Dot{theirs.Replica, theirs.Seq},
+		Detail: fmt.Sprintf("the history of %v up to seq %d differs from the one held here", theirs.Replica, theirs.Seq),
+		Hint:   fmt.Sprintf("two processes may run as actor %d, or a log was damaged", theirs.Replica.Actor()),
+		Ours:   ours.Chain.String(),
+		Theirs: theirs.Chain.String(),
+	}
 }

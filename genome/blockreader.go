@@ -103,6 +103,9 @@ func (r *BlockReader) Close() ([]Head, error) {
 	return heads, nil
 }
 
+// release lets go of the block, and keeps the memory of the table.
+func (r *BlockReader) release() { *r = BlockReader{table: r.table[:0]} }
+
 // fail records the first error and stops the reading.
 func (r *BlockReader) fail(code Code, detail string) error {
 	if r.err == nil {

@@ -52,7 +52,8 @@
 // One goroutine owns a Genome. It makes an op durable before anybody else can
 // see it, and acknowledges an op from elsewhere when what [Result.Applied] says
 // is durable. A log holds the ops in the order of application and is read back
-// with [Genome.Replay] or [Genome.ReplayBlock]. Two replicas compare [Version], then [Head] by
+// with [Genome.Replay] or [Genome.ReplayBlock], which believe no more than
+// [Genome.Apply] does. Two replicas compare [Version], then [Head] by
 // head, then [Digest]: unequal versions are repaired with [Genome.Since], equal
 // seqs with unequal chains are a fork, equal versions with unequal digests are
 // damage.

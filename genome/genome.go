@@ -42,7 +42,6 @@ type Genome struct {
 	ops      uint64               // unit events applied
 	dead     int
 	parking  parking
-	trusting bool                   // chains come from the block that is replayed
 	reader   BlockReader            // of ReplayBlock
 	applied  []Op                   // Result.Applied of the last call
 	text     []byte                 // where the genes of local inserts are kept: the rest of a chunk

@@ -29,42 +29,52 @@ func (g *Genome) Replay(ops []Op) (applied int, err error) {
 
 // ReplayBlock replays an encoded block of a log as [Genome.Replay] does, without
 // decoding it to ops first, and returns the heads of its authors in the order of
-// its table. The block's checksum is
-// checked. If the block has chains they are believed: they were computed when it
-// was written, and to compute them again takes as long as the rest. Whoever
-// doubts a log decodes it and compares the chains with those that Replay gives.
+// its table.
 //
-// The error is an [*OpError]. After one the genome holds a part of the block,
-// under chains that may be wrong, and is of no more use. data must not change
-// afterwards if the genome keeps its history.
+// It believes nothing that it is told: whatever data holds, it does not panic,
+// and the genome is afterwards what [Genome.Apply] of the same ops makes it.
+// The checksum, the form, each op and, if the block carries heads, each chain
+// are checked, the chains against those of the events that were applied. What is
+// left to the caller is what a block cannot show: that it is the next of this
+// log (one that is left out is noticed only if a later one builds on it, so the
+// heads at the end are to be compared with those that are known from elsewhere),
+// and that the genome, if it came from [LoadSnapshot], was of the right state.
+//
+// The error is an [*OpError]: that of the decoder, that of Replay, or
+// [CodeDotConflict] if a chain is another. After one the genome holds the ops
+// before the one that was refused, or all of them if something after the last was
+// wrong, and can go on as any other; since the log is damaged, most callers will
+// rather drop it. At most [MaxBatchOps] ops of [MaxRun] events are in a block;
+// O(events + ops × log n). data must not change afterwards if the genome keeps its
+// history.
 func (g *Genome) ReplayBlock(data []byte) ([]Head, error) {
 	if err := g.mayReplay(); err != nil {
 		return nil, err
 	}
 	r := &g.reader
+	defer r.release()
 	if err := r.Open(data, MaxBatchOps); err != nil {
 		return nil, err
 	}
-	g.trusting = r.chains
-	defer func() { g.trusting = false }()
 	var op Op
 	for r.Next(&op) {
 		if err := g.replay(&op); err != nil {
 			return nil, err
 		}
 	}
-	heads, err := r.Close()
+	said, err := r.Close()
 	if err != nil {
 		return nil, err
 	}
-	for _, h := range heads {
-		g.reps[g.numbers[h.Replica]].Chain = h.Chain
+	heads := said[:0:0]
+	for i := range r.table {
+		if t := &r.table[i]; t.seq > 0 {
+			heads = append(heads, g.Head(t.id))
+		}
 	}
-	if !r.chains {
-		for i := range r.table {
-			if t := &r.table[i]; t.seq > 0 {
-				heads = append(heads, g.Head(t.id))
-			}
+	for i := range said {
+		if heads[i] != said[i] {
+			return nil, forked(heads[i], said[i])
 		}
 	}
 	return heads, nil

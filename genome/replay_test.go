@@ -2,6 +2,7 @@ package genome_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -141,5 +142,114 @@ func TestReplayRefuses(t *testing.T) {
 	}
 	if _, err := g.ReplayBlock(data); code(err) != genome.CodeOpInvalid {
 		t.Errorf("ReplayBlock with something parked: %v", err)
+	}
+}
+
+// replayed begins as a replica that has replayed ops.
+func replayed(t tb, ops []genome.Op) *genome.Genome {
+	t.Helper()
+	g := genome.NewFromConfig(genome.Config{})
+	if _, err := g.Replay(ops); err != nil {
+		t.Fatalf("Replay: %v", err)
+	}
+	return g
+}
+
+// checkReplay replays a block after ops and applies the block's ops one by one
+// elsewhere: ReplayBlock must accept exactly what Apply takes whole and whose
+// chains CheckHeads finds right, and leave, whether it accepts or not, the
+// state that Apply leaves. It reports whether it accepted.
+func checkReplay(t tb, ops []genome.Op, data []byte) bool {
+	t.Helper()
+	want, got := replayed(t, ops), replayed(t, ops)
+	ok := applyBlock(want, replayed(t, ops), data)
+	heads, err := got.ReplayBlock(data)
+	switch {
+	case err != nil && (code(err) == "" || heads != nil):
+		t.Fatalf("ReplayBlock = %v, %v, which is not an OpError alone", heads, err)
+	case ok != (err == nil):
+		t.Fatalf("ReplayBlock: %v, but Apply says %v", err, ok)
+	}
+	for _, h := range heads {
+		if want.Head(h.Replica) != h {
+			t.Fatalf("ReplayBlock returns %v, Apply leads to %v", h, want.Head(h.Replica))
+		}
+	}
+	if a, b := want.AppendSnapshot(nil), got.AppendSnapshot(nil); !bytes.Equal(a, b) {
+		t.Fatalf("ReplayBlock (%v) leaves\n%x\nand Apply\n%x", err, b, a)
+	}
+	if _, err := genome.LoadSnapshot(got.AppendSnapshot(nil), genome.Config{NoHistory: true}); err != nil {
+		t.Fatalf("ReplayBlock leaves what is no list: %v", err)
+	}
+	return err == nil
+}
+
+// applyBlock applies the ops of a block to g up to the first that is not applied
+// whole, and reports whether all were and the chains are right. before is equal
+// to g.
+func applyBlock(g, before *genome.Genome, data []byte) bool {
+	var r genome.BlockReader
+	if r.Open(data, genome.MaxBatchOps) != nil {
+		return false
+	}
+	var op genome.Op
+	for r.Next(&op) {
+		if op.Dot.Seq <= g.Head(op.Dot.Replica).Seq {
+			return false // Apply takes repetitions, a log has none
+		}
+		if res, err := g.Apply(op); err != nil || len(res.Applied) != 1 || res.Applied[0].Len() != op.Len() {
+			return false
+		}
+	}
+	b, err := genome.DecodeBlock(data, genome.MaxBatchOps)
+	return err == nil && len(before.CheckHeads(b)) == 0
+}
+
+// TestReplayHostile: blocks under right checksums, with every bit of a real one
+// wrong in turn, and every chain.
+func TestReplayHostile(t *testing.T) {
+	_, b := history(t)
+	const first = 3
+	past := b.Ops[:first]
+	block := genome.Block{Ops: b.Ops[first:]}
+	end := replayed(t, b.Ops)
+	for _, op := range block.Ops {
+		if h := end.Head(op.Dot.Replica); !slices.Contains(block.Heads, h) {
+			block.Heads = append(block.Heads, h)
+		}
+	}
+	accepted := 0
+	for _, heads := range [][]genome.Head{block.Heads, nil} {
+		data := mustEncode(t, genome.Block{Ops: block.Ops, Heads: heads})
+		if !checkReplay(t, past, data) {
+			t.Fatal("the block itself is refused")
+		}
+		for i := range len(data) - 4 {
+			for bit := range 8 {
+				bad := bytes.Clone(data[:len(data)-4])
+				bad[i] ^= 1 << bit
+				if checkReplay(t, past, seal(bad)) {
+					accepted++
+					if heads != nil {
+						t.Errorf("bit %d of byte %d is wrong, and nothing noticed", bit, i)
+					}
+				}
+			}
+		}
+	}
+	if accepted == 0 {
+		t.Error("without chains no other genes are accepted either: the test tries nothing")
+	}
+	for i := range block.Heads {
+		lie := slices.Clone(block.Heads)
+		lie[i].Chain ^= 1 << 40
+		data := mustEncode(t, genome.Block{Ops: block.Ops, Heads: lie})
+		var e *genome.OpError
+		if _, err := replayed(t, past).ReplayBlock(data); !errors.As(err, &e) || e.Code != genome.CodeDotConflict || e.Theirs != lie[i].Chain.String() {
+			t.Errorf("another chain of %v: %v", lie[i].Replica, err)
+		}
+		if checkReplay(t, past, data) {
+			t.Errorf("another chain of %v is accepted", lie[i].Replica)
+		}
 	}
 }
