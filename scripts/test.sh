@@ -1,20 +1,26 @@
 #!/usr/bin/env bash
-# Runs the project's tests in layers, and ends with "N passed, N failed",
-# which counts layers. The exit code is 0 only if none failed.
+# Runs the project's tests in layers, and ends with a table of the figures that
+# they measured and with "N passed, N failed", which counts layers. The exit
+# code is 0 only if none failed.
 #
 #   scripts/test.sh [--nightly] [layer ...]       default: all layers, in this order
 #
-#   vet       gofmt, go vet, bash -n; staticcheck too where it is installed
+#   vet       gofmt, go vet, bash -n, staticcheck
 #   unit      every package: examples, properties, golden files, real processes
 #   race      the packages with goroutines again under the race detector, -short
 #   fuzz      every fuzz target: its corpus, then new inputs for some seconds
 #   restart   kills and restarts real actors; see restart-and-compare.sh
+#   netns     real actors in network namespaces, with partitions, loss, slow
+#             links, kills and freezes; needs root, ip, tc and nft
 #   demo      the demonstration of the README must end with CONVERGED
 #   mutants   plants bugs and wants the tests to find them; see mutants.sh
 #
-# --nightly makes fuzz, restart and mutants larger. Editing traces are read from
-# $CRDT_GENOME_TRACES, or from shared/traces beside the checkout if that is
-# there; without them the tests that need them skip.
+# --nightly makes the layers that have a size larger; CRDT_GENOME_SCALE=0.1 then
+# makes them a tenth of that. Editing traces are read from $CRDT_GENOME_TRACES,
+# or from shared/traces beside the checkout if that is there; without them the
+# tests that need them skip. With CI=true a layer that cannot run fails, where it
+# would be left out otherwise. How a layer is added, and how it tells its
+# figures: README.md beside this script.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 70
 
@@ -46,13 +52,36 @@ trap 'rm -rf "$logs"' EXIT
 # real processes should not be starved by their neighbours.
 gotest=(go test -p 2 -count=1 -timeout 600s)
 
+# size says how much of something a layer does: its first argument by default,
+# its second, scaled, with --nightly.
+size() {
+  if [ -z "$nightly" ]; then echo "$1"; else
+    awk -v n="$2" -v s="${CRDT_GENOME_SCALE:-1}" 'BEGIN { k = int(n * s); print k < 1 ? 1 : k }'
+  fi
+}
+
+# cannot ends a layer that this machine does not let run: as passed, with the
+# reason shown, or as failed with CI=true.
+cannot() {
+  echo "LEFT OUT: $*"
+  [ "${CI:-}" != true ]
+}
+
+# staticcheck has one version, so that it finds the same everywhere.
+staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
 layer_vet() {
-  local ugly script
+  local ugly script try
   ugly=$(gofmt -l .) || return 1
   [ -z "$ugly" ] || { echo "gofmt would change:"; echo "$ugly"; return 1; }
   go vet ./... || return 1
   while read -r script; do bash -n "$script" || return 1; done < <(find scripts .ci -name '*.sh' -o -path '.ci/run')
-  if command -v staticcheck >/dev/null; then staticcheck ./... || return 1; fi
+  for try in 1 2 3; do
+    GOBIN=$logs go install $staticcheck && break
+    sleep $((try * 3))
+  done
+  [ -x "$logs/staticcheck" ] || { cannot "$staticcheck cannot be had"; return; }
+  "$logs/staticcheck" ./...
 }
 
 layer_unit() { "${gotest[@]}" ./...; }
@@ -61,29 +90,38 @@ layer_unit() { "${gotest[@]}" ./...; }
 # race there, and the detector makes them ten times slower.
 layer_race() {
   "${gotest[@]}" -race -short -skip '^(TestRepair|TestRandomBits|TestMetaBytes|TestCheckpointEqualsReplay)$' \
-    ./genome/... ./store/... ./httpapi/... ./cmd/crdt-genome/...
+    ./genome/... ./store/... ./httpapi/... ./cmd/crdt-genome/... || return 1
+  echo "figure: races 0"
 }
 
 # A target gets a number of inputs rather than a time: at the end of a time
 # "go test -fuzz" may report its own deadline as a failure.
 layer_fuzz() {
-  local n=2000 pkg target bad=0
-  [ -z "$nightly" ] || n=500000
+  local n pkg target bad=0 targets=0
+  n=$(size 2000 500000)
   while read -r pkg target; do
     echo "$pkg $target"
+    targets=$((targets + 1))
     go test -count=1 -timeout 1200s -run '^$' -fuzz "^$target\$" -fuzztime "${n}x" -fuzzminimizetime 20x -parallel 2 "$pkg" >"$logs/one" 2>&1 ||
       { bad=1; cat "$logs/one"; }
   done < <(grep -rl --include='*_test.go' '^func Fuzz' . | while read -r f; do
     sed -n "s|^func \(Fuzz[A-Za-z0-9_]*\)(.*|$(dirname "$f") \1|p" "$f"
   done | sort)
-  return $bad
+  [ $bad = 0 ] && echo "figure: fuzz-inputs $((n * targets)) $targets targets"
 }
 
 layer_restart() {
-  local rounds=2
-  [ -z "$nightly" ] || rounds=50
-  scripts/restart-and-compare.sh --count 3 --rounds $rounds --run 3s --signal KILL &&
+  scripts/restart-and-compare.sh --count 3 --rounds "$(size 2 50)" --run 3s --signal KILL &&
     scripts/restart-and-compare.sh --count 3 --rounds 2 --run 3s --signal TERM --wipe 1 --copy-back 2
+}
+
+layer_netns() {
+  local tool
+  [ "$(id -u)" = 0 ] || { cannot "not root"; return; }
+  for tool in ip tc nft; do
+    command -v $tool >/dev/null || { cannot "$tool is not installed"; return; }
+  done
+  CRDT_GENOME_NETLAB=$(size 3 10) go test -count=1 -timeout 3600s -v -run '^TestNetworks$' ./cmd/internal/netlab
 }
 
 layer_demo() {
@@ -92,19 +130,25 @@ layer_demo() {
 }
 
 layer_mutants() {
-  if [ -n "$nightly" ]; then scripts/mutants.sh; else scripts/mutants.sh --quick; fi
+  if [ -n "$nightly" ]; then scripts/mutants.sh; else scripts/mutants.sh --quick; fi | tee "$logs/killed" || return 1
+  sed -n 's/^killed \(.*\)/figure: mutants-killed \1/p' "$logs/killed"
 }
 
 passed=0 failed=() took=()
 for layer in "${layers[@]}"; do
   echo "=== $layer"
   start=$SECONDS
+  export CRDT_GENOME_FIGURES=$logs/$layer.figures
   if "layer_$layer" 2>&1 | tee "$logs/$layer.log"; then
     passed=$((passed + 1)) result=ok
   else
     failed+=("$layer") result=FAILED
   fi
-  took+=("$(printf '%-8s %-6s %4d s' "$layer" "$result" $((SECONDS - start)))")
+  grep '^figure: ' "$logs/$layer.log" >>"$CRDT_GENOME_FIGURES"
+  while read -r _ name value note; do
+    printf '%-9s %-26s %12s  %s\n' "$layer" "$name" "$value" "$note"
+  done <"$CRDT_GENOME_FIGURES" >>"$logs/table"
+  took+=("$(printf '%-9s %-6s %4d s' "$layer" "$result" $((SECONDS - start)))")
   echo "--- ${took[-1]}"
 done
 
@@ -113,6 +157,10 @@ for layer in ${failed[@]+"${failed[@]}"}; do
   echo "=== $layer failed:"
   grep -vE '^(ok|\?) ' "$logs/$layer.log" | tail -n 200
 done
+echo
+echo "figures of commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(go version | cut -d' ' -f3-), $(nproc) CPUs, $(date -u +%FT%TZ)"
+cat "$logs/table"
+[ -z "${CRDT_GENOME_TABLE:-}" ] || cat "$logs/table" >>"$CRDT_GENOME_TABLE" # of nightly.sh
 echo
 printf '%s\n' "${took[@]}"
 echo "$passed passed, ${#failed[@]} failed"
