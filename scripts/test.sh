@@ -24,7 +24,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 70
 
-all=(vet unit race fuzz restart demo mutants)
+all=(vet unit race fuzz restart netns demo mutants)
 nightly= layers=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -121,7 +121,7 @@ layer_netns() {
   for tool in ip tc nft; do
     command -v $tool >/dev/null || { cannot "$tool is not installed"; return; }
   done
-  CRDT_GENOME_NETLAB=$(size 3 10) go test -count=1 -timeout 3600s -v -run '^TestNetworks$' ./cmd/internal/netlab
+  go test -count=1 -timeout 3600s -v ./cmd/internal/netlab -args -netlab.actors "$(size 3 10)" -netlab.rounds "$(size 1 12)"
 }
 
 layer_demo() {

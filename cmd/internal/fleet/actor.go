@@ -79,7 +79,11 @@ func (a *Actor) launch(args []string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{cmd: exec.Command(a.fleet.cfg.Binary, append(a.fleet.args(a.Index), args...)...), from: st.Size(), done: make(chan struct{})}
+	argv := append(append([]string{a.fleet.cfg.Binary}, a.fleet.args(a.Index)...), args...)
+	if a.fleet.cfg.Command != nil {
+		argv = a.fleet.cfg.Command(a.Index, argv)
+	}
+	p := &process{cmd: exec.Command(argv[0], argv[1:]...), from: st.Size(), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = log, log, environment()
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C on the terminal is ours to pass on
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {

@@ -26,6 +26,14 @@ type Config struct {
 	// asked at each start.
 	Peers func(from, to int) (url string)
 
+	// Addr says where actor i listens, if that is not a loopback port which the
+	// fleet keeps for it: in a network namespace nobody else takes its ports.
+	Addr func(i int) (hostPort string)
+
+	// Command returns the command line that runs argv as actor i, within a
+	// network namespace, say. The process must stay the same one. nil: argv.
+	Command func(i int, argv []string) []string
+
 	ReadyTimeout time.Duration // how long a start may take; default 60s
 }
 
@@ -49,6 +57,10 @@ func New(cfg Config) (*Fleet, error) {
 	}
 	f := &Fleet{cfg: cfg}
 	for i := range cfg.Count {
+		if cfg.Addr != nil {
+			f.actors = append(f.actors, f.newActor(i, cfg.Addr(i)))
+			continue
+		}
 		number := cfg.Base + i
 		if cfg.Base == 0 {
 			p, err := reserve()
@@ -58,15 +70,15 @@ func New(cfg Config) (*Fleet, error) {
 			}
 			f.ports, number = append(f.ports, p), p.number
 		}
-		f.actors = append(f.actors, f.newActor(i, number))
+		f.actors = append(f.actors, f.newActor(i, "127.0.0.1:"+strconv.Itoa(number)))
 	}
 	return f, nil
 }
 
-func (f *Fleet) newActor(i, port int) *Actor {
+func (f *Fleet) newActor(i int, addr string) *Actor {
 	path := func(format string) string { return filepath.Join(f.cfg.Data, fmt.Sprintf(format, i)) }
 	return &Actor{
-		Index: i, Addr: "127.0.0.1:" + strconv.Itoa(port), Dir: path("actor-%d"),
+		Index: i, Addr: addr, Dir: path("actor-%d"),
 		LogPath: path("actor-%d.log"), addrFile: path("actor-%d.addr"), fleet: f,
 	}
 }
