@@ -45,6 +45,8 @@ type Config struct {
 
 	Mutate MutateConfig
 
+	StallTimeout time.Duration // how long the apply loop may stand still until Node.Stuck; default 30s
+
 	Chaos bool // links can be cut by hand: PUT /v1/links/{actor}
 
 	ReadyLag   uint64 // readyz fails when more ops than this are missing; default 1000
@@ -90,6 +92,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.JoinTimeout = cmp.Or(c.JoinTimeout, defaultJoinTimeout)
 	c.Mutate.MinLen = cmp.Or(c.Mutate.MinLen, defaultMinLen)
 	c.ReadyLag = cmp.Or(c.ReadyLag, defaultReadyLag)
+	c.StallTimeout = cmp.Or(c.StallTimeout, defaultStallTimeout)
 	if c.Mutate.Min == 0 && c.Mutate.Max == 0 {
 		c.Mutate.Max = defaultMutateMax
 	}
@@ -103,7 +106,7 @@ func (c Config) withDefaults() (Config, error) {
 	t.stall = cmp.Or(t.stall, stallTimeout)
 	c.Log = c.Log.With().Uint32("actor", uint32(c.Store.Actor)).Logger()
 	c.Store.Log = c.Log
-	if c.VerifyInterval < 0 || c.PullInterval < 0 || c.JoinTimeout < 0 {
+	if c.VerifyInterval < 0 || c.PullInterval < 0 || c.JoinTimeout < 0 || c.StallTimeout < 0 {
 		return c, errors.New("an interval is negative")
 	}
 	if c.Mutate.Min < 0 || c.Mutate.Max < c.Mutate.Min {

@@ -13,16 +13,25 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-
-	"crdt-genome/genome"
 )
 
-// stallAfter is how long the apply loop may stand still before /livez fails,
-// and beatEvery how often it is asked for a sign of life.
+// What becomes of an apply loop that stands still: /livez fails and the
+// goroutines are logged after stallAfter, and after Config.StallTimeout the
+// node is given up, which ends the process: nothing that was acknowledged is
+// lost by that, and a restart replays the log. The second is longer since a busy
+// disk may take seconds for a sync, which no restart makes quicker.
 const (
-	stallAfter = 10 * time.Second
-	beatEvery  = stallAfter / 8
+	stallAfter          = 10 * time.Second
+	defaultStallTimeout = 30 * time.Second
+	// beatsPerStall is how often the loop is asked for a sign of life, and found
+	// without, before it counts as standing still.
+	beatsPerStall = 8
 )
+
+// A StallError says that the apply loop has stood still for too long.
+type StallError struct{ For time.Duration }
+
+func (e *StallError) Error() string { return fmt.Sprintf("apply loop stalled %v", e.For) }
 
 // heart remembers when the apply loop last answered.
 type heart struct {
@@ -36,35 +45,60 @@ func (h *heart) beat(now time.Time) {
 	h.last = now
 }
 
-// still returns for how long there has been no beat.
-func (h *heart) still(now time.Time) time.Duration {
+func (h *heart) lastBeat() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return now.Sub(h.last)
+	return h.last
 }
 
-// beatLoop asks the apply loop for signs of life. It may itself stand still
-// with the loop, on its lock: so that is noticed by a timer, which counts the
-// stall and leaves the goroutines in the log for whoever looks for the cause.
-// A disk that takes so long for a sync looks the same, and is as bad.
+// beatLoop asks the apply loop for signs of life.
 func (n *Node) beatLoop(ctx context.Context) {
-	stall := time.AfterFunc(stallAfter, n.stalled)
-	defer stall.Stop()
-	for sleep(ctx, beatEvery) {
-		if n.actor.View(ctx, func(*genome.Genome) {}) == nil {
+	for sleep(ctx, n.stallAfter()/beatsPerStall) {
+		if n.actor.Ping(ctx) == nil {
 			n.heart.beat(time.Now())
-			stall.Reset(stallAfter)
 		}
 	}
 }
 
-// stalled is called once for each stall.
-func (n *Node) stalled() {
+// stallAfter is never longer than a third of the time after which the node is
+// given up.
+func (n *Node) stallAfter() time.Duration { return min(stallAfter, n.cfg.StallTimeout/3) }
+
+// stallLoop notices that there are none. It counts how often it has looked in
+// vain and not the time: a process that was frozen, or a machine that slept,
+// has stood still without being stuck.
+func (n *Node) stallLoop(ctx context.Context) {
+	var last time.Time
+	vain := 0
+	giveUp := int(n.cfg.StallTimeout * beatsPerStall / n.stallAfter())
+	for sleep(ctx, n.stallAfter()/beatsPerStall) {
+		if beat := n.heart.lastBeat(); beat.After(last) {
+			last, vain = beat, 0
+			continue
+		}
+		vain++
+		switch vain {
+		case beatsPerStall:
+			n.logStall()
+		case giveUp:
+			close(n.stuck)
+			return
+		}
+	}
+}
+
+// logStall leaves the goroutines in the log, for whoever looks for the cause.
+func (n *Node) logStall() {
 	n.counts.stalls.Add(1)
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
-	n.log.Error().Str("event", "apply_stalled").Dur("after_ms", stallAfter).Bytes("stacks", stacks).Msg("apply loop stalled")
+	n.log.Error().Str("event", "apply_stalled").Dur("after_ms", n.stallAfter()).Bytes("stacks", stacks).Msg("apply loop stalled")
 }
+
+// Stuck is closed when the apply loop has stood still for StallTimeout. Then
+// the node can no longer be closed, as that waits for the loop: the process
+// should end, with a [StallError].
+func (n *Node) Stuck() <-chan struct{} { return n.stuck }
 
 // A check is one line of a health answer.
 type check struct {
@@ -78,7 +112,7 @@ func (n *Node) getLive(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (n *Node) checkApply() check {
-	if still := n.heart.still(time.Now()); still > stallAfter {
+	if still := time.Since(n.heart.lastBeat()); still > stallAfter {
 		return check{"apply", false, fmt.Sprintf("failed: no sign of life for %v", still.Round(time.Second))}
 	}
 	return check{"apply", true, "ok"}

@@ -69,6 +69,7 @@ type Node struct {
 	closeOnce sync.Once
 	hurry     chan struct{} // closed when a Close ran out of time
 	hurryOnce sync.Once
+	stuck     chan struct{} // closed by stallLoop
 	done      chan struct{} // closed by supervise, at the very end
 	err       error         // read after done
 }
@@ -125,7 +126,14 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, errors.Join(err, closeListener(ln))
 	}
 	m := newMetrics()
-	cfg.Store.Committed = m.committed
+	if also := cfg.Store.Committed; also == nil {
+		cfg.Store.Committed = m.committed
+	} else {
+		cfg.Store.Committed = func(took time.Duration) {
+			m.committed(took)
+			also(took)
+		}
+	}
 	if cfg.Store.Held == nil {
 		cfg.Store.Held = cfg.held()
 	}
@@ -164,7 +172,7 @@ func newNode(ctx context.Context, cfg Config, actor *store.Actor, m *metrics) (*
 	n := &Node{cfg: cfg, log: cfg.Log, cluster: cfg.Store.Cluster, boot: newBootID(now), started: now, actor: actor, ln: ln,
 		url: strings.TrimSuffix(cfg.Advertise, "/"), mutator: newMutator(cfg.Mutate, cfg.Store.Actor), older: newOlderDigests(), watch: newWatch(),
 		fetching: make(chan struct{}, 1), streams: make(chan struct{}, maxStreams), joined: make(chan struct{}),
-		closing: make(chan struct{}), hurry: make(chan struct{}), done: make(chan struct{})}
+		closing: make(chan struct{}), hurry: make(chan struct{}), stuck: make(chan struct{}), done: make(chan struct{})}
 	if n.cluster == "" {
 		n.cluster = defaultCluster
 	}
@@ -226,6 +234,7 @@ func (n *Node) run() {
 	n.loops.Go(func() { n.verifyLoop(n.ctx) })
 	n.loops.Go(func() { n.watchLoop(n.ctx) })
 	n.loops.Go(func() { n.beatLoop(n.ctx) })
+	n.loops.Go(func() { n.stallLoop(n.ctx) })
 	n.minting.Go(func() { n.mutateLoop(n.mintCtx) })
 	n.log.Info().Stringer("addr", n.ln.Addr()).Str("url", n.url).Stringer("replica", n.actor.Replica()).Msg("listening")
 	go n.supervise(served)

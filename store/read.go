@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -62,6 +63,17 @@ func (a *Actor) View(ctx context.Context, fn func(g *genome.Genome)) error {
 		return err
 	}
 	return a.wait(ctx, seen)
+}
+
+// Ping goes through the writer as an edit does, and changes nothing. It returns
+// once the writer has answered, whatever that is: nil then, also if the disk is
+// full; else what ended ctx or the actor.
+func (a *Actor) Ping(ctx context.Context) error {
+	err := a.submit(ctx, 0, 0, func() {})
+	if errors.Is(err, ErrStoreFull) && a.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 func (a *Actor) look(fn func(g *genome.Genome)) (seen uint64, err error) {

@@ -167,6 +167,11 @@ func classifyNode(err error, e *cliError) bool {
 		e.hint = "--listen 127.0.0.1:PORT, or --insecure for a closed network: whoever reaches the port can edit the genome"
 		return true
 	}
+	if s, ok := errors.AsType[*httpapi.StallError](err); ok {
+		e.exit, e.code, e.msg = exitInternal, "apply_stalled", s.Error()
+		e.hint = "a disk that hangs, or a bug: the log has all goroutines; nothing that was acknowledged is lost"
+		return true
+	}
 	if n, ok := errors.AsType[*httpapi.NotGenomeError](err); ok {
 		e.exit, e.code, e.msg = exitWrongOwner, "not_crdt_genome", n.Error()
 		return true

@@ -113,6 +113,7 @@ type serveOptions struct {
 	repair     bool
 	acceptLoss bool
 	stopOnEOF  bool
+	stall      time.Duration
 
 	hasActor, hasCount, hasBase bool
 }
@@ -130,6 +131,7 @@ func (o *serveOptions) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.mutations, "mutations", 0, "stop mutating after this many (0 = never)")
 	f.BoolVar(&o.repair, "repair", false, "repair a damaged log also if own ops may be lost by it; the damaged file is kept")
 	f.BoolVar(&o.acceptLoss, "accept-loss", false, "give up what a repaired log still lacks, and be ready without")
+	f.DurationVar(&o.stall, "stall-timeout", 30*time.Second, "end with exit code 70 when nothing has been applied for so long although something waits")
 	f.BoolVar(&o.newEpoch, "new-epoch", false, "start under a new epoch, whatever the log says")
 	f.BoolVar(&o.stopOnEOF, "stop-on-eof", false, "stop cleanly when stdin ends")
 	_ = f.MarkHidden("stop-on-eof") // exists: defined above
@@ -175,10 +177,11 @@ func (o *serveOptions) config() (httpapi.Config, error) {
 		PullInterval:   o.pullInterval,
 		Mutate: httpapi.MutateConfig{Off: o.noMutate, Min: o.mutateMin, Max: o.mutateMax, MinLen: o.minLen,
 			Seed: o.seed, Seeded: o.seeded, Ops: o.mutations},
-		ReadyLag:   o.readyLag,
-		ReadyAlone: o.readyAlone,
-		Chaos:      o.chaos,
-		Version:    version,
+		ReadyLag:     o.readyLag,
+		ReadyAlone:   o.readyAlone,
+		StallTimeout: o.stall,
+		Chaos:        o.chaos,
+		Version:      version,
 	}
 	if o.repair {
 		cfg.Store.Repair = store.RepairAlways
@@ -188,6 +191,9 @@ func (o *serveOptions) config() (httpapi.Config, error) {
 	}
 	if err := o.check(); err != nil {
 		return cfg, err
+	}
+	if o.stall <= 0 {
+		return cfg, usageError("", "--stall-timeout %v: must be above 0", o.stall)
 	}
 	var err error
 	if cfg.Peers, err = o.peerList(); err != nil {
@@ -312,6 +318,8 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	case <-ctx.Done():
 		notify(log, daemon.SdNotifyStopping)
 		log.Info().Uint32("actor", o.actor).Str("signal", context.Cause(ctx).Error()).Msg("stopping")
+	case <-node.Stuck(): // it cannot even be closed
+		return &httpapi.StallError{For: o.stall}
 	case <-node.Done():
 		return node.Err()
 	}
