@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/trust"
 	"crdt-genome/store"
 )
 
@@ -35,16 +36,23 @@ type Client struct {
 	http     *http.Client
 	identify func(http.Header)          // adds who asks; nil for the command line
 	check    func(*http.Response) error // looks at who answers; may be nil
+	trust    *trust.Trust               // how the node knows us, and we it
 }
 
 // NewClient returns a client of the node at base, "http://127.0.0.1:8000".
-func NewClient(base string) *Client {
-	return newClient(base, newTransport())
+func NewClient(base string) *Client { return NewTrustedClient(base, nil) }
+
+// NewTrustedClient is NewClient for a node that wants a token or speaks TLS.
+func NewTrustedClient(base string, t *trust.Trust) *Client {
+	tr := newTransport()
+	t.Configure(tr, dialTimeout)
+	return newClient(base, tr, t)
 }
 
-func newClient(base string, rt http.RoundTripper) *Client {
+func newClient(base string, rt http.RoundTripper, t *trust.Trust) *Client {
 	return &Client{
-		base: strings.TrimSuffix(base, "/"),
+		base:  strings.TrimSuffix(base, "/"),
+		trust: t,
 		http: &http.Client{Transport: rt, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // a node never redirects: show what answers
 		}},
@@ -100,6 +108,7 @@ func (c *Client) do(ctx context.Context, q call, read func(*http.Response) error
 	for k, v := range q.header {
 		req.Header.Set(k, v)
 	}
+	c.trust.Authorize(req.Header)
 	if c.identify != nil {
 		c.identify(req.Header)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/trust"
 	"crdt-genome/store"
 )
 
@@ -29,8 +30,9 @@ type Config struct {
 	Store     store.Config // Log is replaced by the field below
 	Listen    string       // "127.0.0.1:8000"; port 0: any free one
 	Listener  net.Listener // if set, taken over instead of listening on Listen; closed in any case
-	Advertise string       // URL that others dial; default http:// and the address listened on
-	Insecure  bool         // allow an address that is not loopback, although nothing is authenticated
+	Advertise string       // URL that others dial; default the address listened on, https with TLS
+	Trust     *trust.Trust // TLS and who is let in; nil: plain HTTP, and everybody
+	Insecure  bool         // allow an address that is not loopback without TLS or a token
 
 	// AllowHosts are further values of the Host header that are served. On a
 	// loopback address only names of this machine are, or a web page could
@@ -138,7 +140,7 @@ func (c *Config) checkPeers() error {
 }
 
 // An UnsafeBindError refuses an address that others than this machine reach,
-// since nothing is authenticated. Set Config.Insecure on a closed network.
+// with neither TLS nor a token. Set Config.Insecure on a closed network.
 type UnsafeBindError struct{ Addr string }
 
 func (e *UnsafeBindError) Error() string {
@@ -171,7 +173,7 @@ func (c *Config) checkListen() error {
 	if err != nil {
 		return fmt.Errorf("listen address %q: want host:port", c.Listen)
 	}
-	if !c.Insecure && !isLoopback(host) {
+	if !c.Insecure && !c.Trust.TLS() && !c.Trust.Closed() && !isLoopback(host) {
 		return &UnsafeBindError{Addr: cmp.Or(host, "0.0.0.0")}
 	}
 	return nil

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -41,9 +42,17 @@ func newConns(max int) *conns {
 func (c *conns) begin(ctx context.Context, nc net.Conn) context.Context {
 	s := &conn{since: time.Now()}
 	if victim := c.add(nc, s); victim != nil {
-		_ = victim.Close() // its own goroutine meets the error and ends
+		closeNow(victim) // its own goroutine meets the error and ends
 	}
 	return context.WithValue(ctx, connKey{}, s)
+}
+
+// closeNow closes without the farewell of TLS, which waits for a slow reader.
+func closeNow(nc net.Conn) {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	_ = nc.Close()
 }
 
 // changed takes out what has ended; see http.Server.ConnState.

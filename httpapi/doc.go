@@ -54,6 +54,13 @@
 // Routes below /v1/ are added to and never changed; /genome stays as it is.
 // Errors are RFC 9457 problem documents ([Problem]) whose code is the contract.
 //
+// # Who is let in
+//
+// On a loopback address everybody is, unless Config.Trust says otherwise: with
+// an authority or a token (package trust) each request but the bare probes
+// must come with one of the two, or gets 401 auth_required or 403 not_a_member.
+// An address that others reach wants TLS or a token, or Config.Insecure.
+//
 // # Headers between peers
 //
 // Both directions carry Genome-Protocol, Genome-Actor, Genome-Replica,

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/trust"
 )
 
 // heldTimeout bounds how long a start with a damaged log waits for its peers
@@ -14,13 +15,13 @@ const heldTimeout = 3 * time.Second
 
 // HeldBy asks peers, all at once, how far they hold each replica, and returns
 // the actors that hold all of r, in the order of peers. Who does not answer
-// within ctx holds nothing.
-func HeldBy(ctx context.Context, peers []Peer, ranges []genome.Range) [][]genome.ActorID {
+// within ctx holds nothing. t says how they know us; it may be nil.
+func HeldBy(ctx context.Context, t *trust.Trust, peers []Peer, ranges []genome.Range) [][]genome.ActorID {
 	heads := make([]HeadsReply, len(peers))
 	var all sync.WaitGroup
 	for i, p := range peers {
 		all.Go(func() {
-			h, err := NewClient(p.URL).Heads(ctx)
+			h, err := NewTrustedClient(p.URL, t).Heads(ctx)
 			if err == nil {
 				heads[i] = h
 			}
@@ -50,7 +51,7 @@ func (c *Config) held() func(context.Context, []genome.Range) bool {
 	return func(ctx context.Context, lost []genome.Range) bool {
 		ctx, cancel := context.WithTimeout(ctx, heldTimeout)
 		defer cancel()
-		for _, by := range HeldBy(ctx, peers, lost) {
+		for _, by := range HeldBy(ctx, c.Trust, peers, lost) {
 			if len(by) == 0 {
 				return false
 			}

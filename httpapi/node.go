@@ -164,7 +164,7 @@ func newNode(ctx context.Context, cfg Config, actor *store.Actor, m *metrics) (*
 	ln := cfg.Listener
 	if ln == nil {
 		var err error
-		if ln, err = listen(ctx, cfg.Listen); err != nil {
+		if ln, err = cfg.listen(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -177,7 +177,7 @@ func newNode(ctx context.Context, cfg Config, actor *store.Actor, m *metrics) (*
 		n.cluster = defaultCluster
 	}
 	if n.url == "" {
-		n.url = "http://" + ln.Addr().String()
+		n.url = cfg.Trust.Scheme() + "://" + ln.Addr().String()
 	}
 	n.conns, n.metrics = newConns(cfg.tune.conns), m
 	n.scrape = n.newScrape()
@@ -188,7 +188,9 @@ func newNode(ctx context.Context, cfg Config, actor *store.Actor, m *metrics) (*
 	n.streamsCtx, n.streamsCancel = context.WithCancel(n.ctx)
 	rt := cfg.Transport
 	if rt == nil {
-		rt = newTransport()
+		tr := newTransport()
+		cfg.Trust.Configure(tr, dialTimeout)
+		rt = tr
 	}
 	for _, p := range cfg.Peers {
 		n.peers = append(n.peers, n.newPeer(p, rt))
@@ -202,7 +204,8 @@ func newNode(ctx context.Context, cfg Config, actor *store.Actor, m *metrics) (*
 }
 
 // listen names who holds the port, where that is one of ours.
-func listen(ctx context.Context, addr string) (net.Listener, error) {
+func (c *Config) listen(ctx context.Context) (net.Listener, error) {
+	addr := c.Listen
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err == nil {
 		return ln, nil
@@ -214,7 +217,7 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if v, err := NewClient("http://" + addr).Version(ctx); err == nil {
+		if v, err := NewTrustedClient(c.Trust.Scheme()+"://"+addr, c.Trust).Version(ctx); err == nil {
 			e.PID, e.Actor = v.PID, v.Actor
 		}
 	}

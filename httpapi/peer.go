@@ -102,7 +102,7 @@ func (n *Node) newPeer(p Peer, rt http.RoundTripper) *peer {
 	if n.cfg.Chaos {
 		rt = &cuttable{rt, q}
 	}
-	q.Client = newClient(p.URL, rt)
+	q.Client = newClient(p.URL, rt, n.cfg.Trust)
 	q.identify = n.identify
 	q.check = q.checkReply
 	q.complained = map[string]bool{}

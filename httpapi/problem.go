@@ -68,6 +68,8 @@ const (
 	codeMethod           = "method_not_allowed"
 	codeWrongHost        = "wrong_host"
 	codeCrossOrigin      = "cross_origin"
+	codeAuthRequired     = "auth_required"
+	codeNotMember        = "not_a_member"
 	codeActorInUse       = "actor_in_use"
 	codeWrongCluster     = "wrong_cluster"
 	codeFenced           = "fenced"
@@ -117,6 +119,8 @@ var kinds = map[string]struct {
 	codeMethod:                         {405, "Method not allowed"},
 	codeWrongHost:                      {421, "Wrong host"},
 	codeCrossOrigin:                    {403, "Cross-origin request"},
+	codeAuthRequired:                   {401, "Authentication required"},
+	codeNotMember:                      {403, "Not a member"},
 	codeActorInUse:                     {409, "Actor number in use"},
 	codeWrongCluster:                   {409, "Another cluster"},
 	codeFenced:                         {503, "Not minting"},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/trust"
 )
 
 // protocol is the version that peers speak; others are refused with 426.
@@ -132,6 +133,9 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkHost(r); err != nil {
 		return err
 	}
+	if err := s.authenticate(w, r); err != nil {
+		return err
+	}
 	if err := s.cross.Check(r); err != nil {
 		return problem(codeCrossOrigin, err.Error(), "requests that change something must come from this server's own pages")
 	}
@@ -154,6 +158,28 @@ func (s *server) checkHost(r *http.Request) error {
 	}
 	return problem(codeWrongHost, fmt.Sprintf("Host %q is not served here", r.Host), "--allow-host NAME")
 }
+
+// authenticate keeps strangers out; see package trust. The bare probes are
+// answered to all: they say no more than that somebody is there.
+func (s *server) authenticate(w http.ResponseWriter, r *http.Request) error {
+	if probes[r.URL.Path] && r.URL.RawQuery == "" {
+		return nil
+	}
+	err := s.n.cfg.Trust.Admit(r)
+	if err == nil {
+		return nil
+	}
+	_, _, browser := r.BasicAuth()
+	if browser || errors.Is(err, trust.ErrMissing) { // let it ask again
+		w.Header().Add("WWW-Authenticate", `Bearer realm="crdt-genome"`)
+		w.Header().Add("WWW-Authenticate", `Basic realm="crdt-genome: any user, the token as password", charset="UTF-8"`)
+		return problem(codeAuthRequired, "this server wants a token: "+err.Error(), "--auth-token-file FILE, or Authorization: Bearer TOKEN")
+	}
+	return problem(codeNotMember, "this server wants another token: "+err.Error(), "--auth-token-file FILE with the token of this group")
+}
+
+// probes are the routes of a service manager.
+var probes = map[string]bool{"/livez": true, "/readyz": true, "/healthz": true}
 
 // unrouted tells 404 from 405 as the mux does.
 func unrouted(h http.Handler, r *http.Request) error {
@@ -299,7 +325,7 @@ func (n *Node) endStreams() { n.streamsCancel() }
 
 // serve runs until the listener is closed.
 func (n *Node) serve() error {
-	err := n.srv.Serve(n.ln)
+	err := n.srv.Serve(n.cfg.Trust.Listener(n.ln))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -110,8 +111,8 @@ func waitOps(t *testing.T, a *fleet.Actor, n uint64) {
 }
 
 // settle stops the mutations and waits until all actors hold the same; then it
-// asks the compare command, which must say so too. It returns what all hold.
-func settle(t *testing.T, f *fleet.Fleet) httpapi.DigestReply {
+// asks the compare command, with flags, which must say so too. It returns what all hold.
+func settle(t *testing.T, f *fleet.Fleet, flags ...string) httpapi.DigestReply {
 	t.Helper()
 	for _, a := range f.Actors() {
 		try(t, func() error { return a.Client().Mutator(t.Context(), true) })
@@ -132,7 +133,7 @@ func settle(t *testing.T, f *fleet.Fleet) httpapi.DigestReply {
 		}
 		t.Fatal("the actors do not become equal")
 	}
-	out, err := exec.CommandContext(t.Context(), program(t), append([]string{"compare", "--wait", patience.String()}, f.URLs()...)...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), program(t), slices.Concat([]string{"compare", "--wait", patience.String()}, f.URLs(), flags)...).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "\nCONVERGED  ") {
 		t.Fatalf("compare: %v\n%s", err, out)
 	}

@@ -164,7 +164,7 @@ func classifyNode(err error, e *cliError) bool {
 	}
 	if u, ok := errors.AsType[*httpapi.UnsafeBindError](err); ok {
 		e.exit, e.code, e.msg = exitUsage, "unsafe_bind", u.Error()
-		e.hint = "--listen 127.0.0.1:PORT, or --insecure for a closed network: whoever reaches the port can edit the genome"
+		e.hint = "--tls-cert FILE --tls-key FILE, or --auth-token-file FILE, or --insecure for a closed network: whoever reaches the port can edit the genome"
 		return true
 	}
 	if s, ok := errors.AsType[*httpapi.StallError](err); ok {

@@ -198,14 +198,14 @@ func (a *app) lost(ctx context.Context, o inspectOptions, v store.Verification) 
 	defer cancel()
 	var peers []httpapi.Peer
 	for _, p := range o.peers {
-		url := serverURL(p)
-		version, err := httpapi.NewClient(url).Version(ctx)
+		url := a.serverURL(p)
+		version, err := a.client(url).Version(ctx)
 		if err != nil {
 			return nil, serverError(url, err)
 		}
 		peers = append(peers, httpapi.Peer{Actor: version.Actor, URL: url})
 	}
-	for i, by := range httpapi.HeldBy(ctx, peers, v.Report.Missing) {
+	for i, by := range httpapi.HeldBy(ctx, a.trust, peers, v.Report.Missing) {
 		all = append(all, lostRange{v.Report.Missing[i], by})
 	}
 	return all, nil

@@ -57,6 +57,7 @@ func poll(ok func() bool) bool {
 //	halt NAME SIGNAL N   send a signal, or NONE, and want exit code N, -1: killed by it
 //	room NAME BYTES      from now on no file of the actor may become longer
 //	freeze NAME          SIGSTOP; what is frozen is killed at the end
+//	hangup NAME          SIGHUP
 //	exits N PROGRAM ARG… run a program and want exit code N
 //	until RE PROGRAM …   run a program again and again until its output matches
 //	grows FILE RE        wait until the file matches
@@ -81,7 +82,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("no condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"actor": tsActor, "group": tsGroup, "halt": tsHalt, "freeze": tsFreeze, "room": tsRoom, "exits": tsExits, "until": tsUntil, "grows": tsGrows, "patch": tsPatch,
+			"actor": tsActor, "group": tsGroup, "halt": tsHalt, "freeze": tsFreeze, "hangup": tsHangup, "room": tsRoom, "exits": tsExits, "until": tsUntil, "grows": tsGrows, "patch": tsPatch,
 			"other": tsOther,
 		},
 	})
@@ -175,6 +176,10 @@ func tsRoom(ts *testscript.TestScript, neg bool, args []string) {
 
 func tsFreeze(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(childOf(ts, args[0]).cmd.Process.Signal(syscall.SIGSTOP))
+}
+
+func tsHangup(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(childOf(ts, args[0]).cmd.Process.Signal(syscall.SIGHUP))
 }
 
 func tsExits(ts *testscript.TestScript, neg bool, args []string) {

@@ -41,7 +41,7 @@ var messages = [36]struct{ mistake, script, test, why string }{
 	{mistake: "no permission", script: "msg_disk"},
 	{mistake: "unsafe bind", script: "msg_listen"},
 	{mistake: "wrong Host header", script: "msg_http"},
-	{mistake: "token missing or wrong", why: "there are no tokens: an actor listens on loopback, or --insecure says that the network is closed"},
+	{mistake: "token missing or wrong", script: "msg_token"},
 	{mistake: "clock far off", test: "TestPeerFromElsewhere"},
 	{mistake: "too few file descriptors", script: "msg_files"},
 	{mistake: "diverged", test: "TestCompareDiverged"},

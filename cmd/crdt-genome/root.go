@@ -11,6 +11,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"crdt-genome/httpapi/trust"
 )
 
 // version is that of the program; builds of a release set it with -ldflags.
@@ -41,7 +43,9 @@ type app struct {
 		json, quiet                bool
 		color, logLevel, logFormat string
 		timeout                    time.Duration
+		trust                      trust.Files
 	}
+	trust *trust.Trust // what opts.trust says; nil: nothing
 }
 
 const rootLong = `crdt-genome runs actors that edit one genome together: a list of bytes that
@@ -77,7 +81,10 @@ func newRootCmd(a *app) *cobra.Command {
 			if err := a.applyEnv(cmd); err != nil {
 				return err
 			}
-			return a.checkGlobals()
+			if err := a.checkGlobals(); err != nil {
+				return err
+			}
+			return a.loadTrust()
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if showVersion {
@@ -117,6 +124,7 @@ func (a *app) addGlobalFlags(f *pflag.FlagSet) {
 	f.BoolVarP(&a.opts.quiet, "quiet", "q", false, "no banner, notes or progress")
 	f.DurationVar(&a.opts.timeout, "timeout", 5*time.Second, "how long to wait for a server's answer")
 	f.StringVar(&a.opts.logLevel, "log-level", "info", "trace, debug, info, warn or error")
+	addTrustFlags(f, &a.opts.trust)
 	f.StringVar(&a.opts.logFormat, "log-format", "auto", "auto, console or json; auto is console on a terminal")
 }
 

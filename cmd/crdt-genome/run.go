@@ -96,7 +96,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	for _, f := range faults {
 		o.chaos = o.chaos || f.kind == "cut"
 	}
-	f, err := fleet.New(fleet.Config{Binary: binary, Count: o.count, Data: o.data, Base: o.base, Args: append(o.args(), a.childArgs()...)})
+	f, err := fleet.New(fleet.Config{Binary: binary, Count: o.count, Data: o.data, Base: o.base, Args: append(o.args(), a.childArgs()...), Trust: a.trust})
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 // childArgs are the global flags that the actors get too. Their output is a
 // file whatever ours is.
 func (a *app) childArgs() []string {
-	return []string{"--log-level", a.opts.logLevel, "--log-format", a.opts.logFormat, "--color", "never"}
+	return append(a.trustArgs(), "--log-level", a.opts.logLevel, "--log-format", a.opts.logFormat, "--color", "never")
 }
 
 // startError shows what an actor said when it could not start, with its exit

@@ -21,6 +21,7 @@ import (
 
 	"crdt-genome/genome"
 	"crdt-genome/httpapi"
+	"crdt-genome/httpapi/trust"
 	"crdt-genome/store"
 )
 
@@ -116,6 +117,7 @@ type serveOptions struct {
 	stall      time.Duration
 
 	hasActor, hasCount, hasBase bool
+	trust                       *trust.Trust
 }
 
 func (o *serveOptions) addFlags(f *pflag.FlagSet) {
@@ -126,7 +128,7 @@ func (o *serveOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.advertise, "advertise", "", "URL that others reach this actor at")
 	f.StringSliceVar(&o.allowHosts, "allow-host", nil, "further name to be served under (Host header)")
 	f.StringSliceVar(&o.peers, "peers", nil, "URLs of all actors in the order of their numbers, or N=URL")
-	f.BoolVar(&o.insecure, "insecure", false, "listen where other machines can reach it, without protection")
+	f.BoolVar(&o.insecure, "insecure", false, "listen where other machines can reach it, without TLS or a token")
 	f.StringVar(&o.addrFile, "addr-file", "", "write HOST:PORT here once listening")
 	f.IntVar(&o.mutations, "mutations", 0, "stop mutating after this many (0 = never)")
 	f.BoolVar(&o.repair, "repair", false, "repair a damaged log also if own ops may be lost by it; the damaged file is kept")
@@ -143,6 +145,7 @@ func (o *serveOptions) given(a *app, f *pflag.FlagSet) serveOptions {
 	a.stateDirectory(f, &o.data)
 	o.hasActor, o.hasCount, o.hasBase = f.Changed("actor"), f.Changed("count"), f.Changed("base")
 	o.seeded = f.Changed("seed")
+	o.trust = a.trust
 	return *o
 }
 
@@ -156,6 +159,7 @@ the other actors. SIGINT or SIGTERM stops it cleanly within 3 s, a second one at
 once. It can be killed at any moment: what it has acknowledged is in its log.`,
 		Example: `  crdt-genome serve --actor 0 --count 3 --base 8000
   crdt-genome serve -a 1 -c 3 -b 8000 --mutate-max 500ms --data /var/lib/genome
+  crdt-genome serve -a 0 --listen 0.0.0.0:8000 --peers 1=https://b.example:8000 --tls-cert a.pem --tls-key a.key --tls-ca ca.pem
   crdt-genome serve --actor 2 --listen 127.0.0.1:9002 --peers 0=http://127.0.0.1:9000,1=http://127.0.0.1:9001`,
 		Args: wantArgs(0, 0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -172,6 +176,7 @@ func (o *serveOptions) config() (httpapi.Config, error) {
 		Store:          store.Config{Data: o.data, Actor: genome.ActorID(o.actor), Cluster: o.cluster, NewEpoch: o.newEpoch, AcceptLoss: o.acceptLoss},
 		Advertise:      o.advertise,
 		AllowHosts:     o.allowHosts,
+		Trust:          o.trust,
 		Insecure:       o.insecure,
 		VerifyInterval: o.verifyInterval,
 		PullInterval:   o.pullInterval,
@@ -233,7 +238,7 @@ func (o *serveOptions) peerList() ([]httpapi.Peer, error) {
 	if len(o.peers) == 0 {
 		for i := range o.count {
 			if i != int(o.actor) {
-				peers = append(peers, httpapi.Peer{Actor: genome.ActorID(i), URL: fmt.Sprintf("http://127.0.0.1:%d", o.base+i)})
+				peers = append(peers, httpapi.Peer{Actor: genome.ActorID(i), URL: fmt.Sprintf("%s://127.0.0.1:%d", o.trust.Scheme(), o.base+i)})
 			}
 		}
 		return peers, nil
@@ -247,7 +252,9 @@ func (o *serveOptions) peerList() ([]httpapi.Peer, error) {
 			}
 			url = rest
 		}
-		url = serverURL(url)
+		if url = serverURL(url); o.trust.TLS() && !strings.Contains(p, "://") {
+			url = "https" + strings.TrimPrefix(url, "http")
+		}
 		if !isURL(url) {
 			return nil, usageError("", "--peers %s: not an http URL", p)
 		}
@@ -289,6 +296,8 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	// may not grow (ulimit -f) is an error of the write, not a crash.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGXFSZ)
 	log := a.logger()
+	defer reloadOnHangup(log, o.trust)()
+	warnOpen(log, o)
 	cfg.Log, cfg.SetLevel = log, zerolog.SetGlobalLevel
 	cfg.Store.Progress = a.progress("replaying the log: op")
 	if o.stopOnEOF {
@@ -356,7 +365,7 @@ func (a *app) banner(o serveOptions, cfg httpapi.Config, node *httpapi.Node) {
 	var hosts []string
 	for _, p := range cfg.Peers {
 		if p.Actor != cfg.Store.Actor {
-			hosts = append(hosts, strings.TrimPrefix(p.URL, "http://"))
+			hosts = append(hosts, strings.TrimPrefix(strings.TrimPrefix(p.URL, "http://"), "https://"))
 		}
 	}
 	switch {

@@ -48,7 +48,7 @@ const lockedAnswer = 600 * time.Millisecond
 // folder, or a folder of those. A log that a server holds is read through it.
 func (a *app) openSources(ctx context.Context, arg string, fileOnly bool) ([]source, error) {
 	if isURL(serverURL(arg)) && !exists(arg) {
-		s, err := a.openServer(ctx, serverURL(arg))
+		s, err := a.openServer(ctx, a.serverURL(arg))
 		if err != nil {
 			return nil, err
 		}
@@ -101,7 +101,7 @@ func (a *app) openLog(ctx context.Context, path string, fileOnly bool) (source, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, lockedAnswer)
 	defer cancel()
-	client := httpapi.NewClient(locked.Addr)
+	client := a.client(locked.Addr)
 	info, err := client.LogInfo(ctx)
 	if err != nil || info.PID != locked.PID {
 		return nil, &cliError{exit: exitLocked, code: "locked", cause: err,
@@ -115,7 +115,7 @@ func (a *app) openLog(ctx context.Context, path string, fileOnly bool) (source, 
 func (a *app) openServer(ctx context.Context, url string) (source, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.opts.timeout)
 	defer cancel()
-	client := httpapi.NewClient(url)
+	client := a.client(url)
 	v, err := client.Version(ctx)
 	if err != nil {
 		return nil, serverError(url, err)

@@ -29,7 +29,7 @@ and so is the exit code: 0 all equal, 1 diverged, 2 behind or unreachable.`,
 			if len(args) == 1 {
 				server = args[0]
 			}
-			return a.status(cmd.Context(), serverURL(server))
+			return a.status(cmd.Context(), a.serverURL(server))
 		},
 	}
 	cmd.Flags().StringVar(&server, "server", defaultServer, "URL of any one actor")
@@ -42,7 +42,7 @@ func (a *app) status(ctx context.Context, url string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.opts.timeout)
 	defer cancel()
-	c, err := httpapi.NewClient(url).Cluster(ctx)
+	c, err := a.client(url).Cluster(ctx)
 	if err != nil {
 		return serverError(url, err)
 	}

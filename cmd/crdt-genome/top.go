@@ -15,6 +15,7 @@ import (
 
 	"crdt-genome/genome"
 	"crdt-genome/httpapi"
+	"crdt-genome/httpapi/trust"
 )
 
 type topOptions struct {
@@ -53,16 +54,16 @@ func (a *app) top(ctx context.Context, o topOptions) error {
 		return usageError("", "--every %v: must be above 0", o.every)
 	}
 	if o.once || a.opts.json || !a.isTerminal(a.stdout) {
-		return a.status(ctx, serverURL(o.server))
+		return a.status(ctx, a.serverURL(o.server))
 	}
-	url := serverURL(o.server)
+	url := a.serverURL(o.server)
 	if !isURL(url) {
 		return usageError("", "%s is not the URL of a server", url)
 	}
 	if !a.colored(a.stdout) {
 		lipgloss.SetColorProfile(termenv.Ascii)
 	}
-	m := &topModel{ctx: ctx, url: url, every: o.every, timeout: a.opts.timeout}
+	m := &topModel{ctx: ctx, trust: a.trust, url: url, every: o.every, timeout: a.opts.timeout}
 	first := m.look()
 	if first.err != nil {
 		return serverError(url, first.err)
@@ -93,6 +94,7 @@ type topLook struct {
 // A topModel is the state of the screen; bubbletea calls it from one goroutine.
 type topModel struct {
 	ctx            context.Context
+	trust          *trust.Trust
 	url            string
 	every, timeout time.Duration
 
@@ -112,7 +114,7 @@ func (m *topModel) look() topLook {
 	ctx, cancel := context.WithTimeout(m.ctx, m.timeout)
 	defer cancel()
 	l := topLook{at: time.Now(), genomes: map[genome.ActorID]string{}}
-	if l.cluster, l.err = httpapi.NewClient(m.url).Cluster(ctx); l.err != nil {
+	if l.cluster, l.err = httpapi.NewTrustedClient(m.url, m.trust).Cluster(ctx); l.err != nil {
 		return l
 	}
 	var mu sync.Mutex
@@ -122,7 +124,7 @@ func (m *topModel) look() topLook {
 			continue
 		}
 		wg.Go(func() {
-			hex, err := httpapi.NewClient(s.URL).Genome(ctx)
+			hex, err := httpapi.NewTrustedClient(s.URL, m.trust).Genome(ctx)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {

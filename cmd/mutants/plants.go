@@ -174,7 +174,7 @@ var plants = []plant{
 	{
 		name: "any-bind", promise: "an address that others reach is refused unless asked for",
 		dir:  "httpapi",
-		old:  "if !c.Insecure && !isLoopback(host) {",
+		old:  "if !c.Insecure && !c.Trust.TLS() && !c.Trust.Closed() && !isLoopback(host) {",
 		new:  "if !c.Insecure && host == \"\" {",
 		test: "TestUnsafeBind",
 	},

@@ -43,10 +43,10 @@ type process struct {
 }
 
 // URL returns where the actor is reached.
-func (a *Actor) URL() string { return "http://" + a.Addr }
+func (a *Actor) URL() string { return a.fleet.cfg.Trust.Scheme() + "://" + a.Addr }
 
 // Client returns a client of the actor.
-func (a *Actor) Client() *httpapi.Client { return httpapi.NewClient(a.URL()) }
+func (a *Actor) Client() *httpapi.Client { return httpapi.NewTrustedClient(a.URL(), a.fleet.cfg.Trust) }
 
 // readyPoll is how often the address file is looked for.
 const readyPoll = 10 * time.Millisecond

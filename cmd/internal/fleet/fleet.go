@@ -11,15 +11,18 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"crdt-genome/httpapi/trust"
 )
 
 // A Config says what to run. Binary, Count and Data are required.
 type Config struct {
-	Binary string   // of crdt-genome; see Build
-	Count  int      // actors 0 … Count-1
-	Data   string   // data directory of all; their logs go here too
-	Base   int      // port of actor 0, actor n has Base+n; 0: any free ports
-	Args   []string // further arguments of serve, for every actor
+	Binary string       // of crdt-genome; see Build
+	Count  int          // actors 0 … Count-1
+	Data   string       // data directory of all; their logs go here too
+	Base   int          // port of actor 0, actor n has Base+n; 0: any free ports
+	Args   []string     // further arguments of serve, for every actor
+	Trust  *trust.Trust // what Args say of TLS and a token; nil: nothing
 
 	// Peers are addresses at which actor from shall reach actor to, where that
 	// is not to's own: a proxy that loses requests, say. nil: all direct. It is

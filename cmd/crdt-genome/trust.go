@@ -1,0 +1,99 @@
+package main
+
+import (
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/pflag"
+
+	"crdt-genome/httpapi"
+	"crdt-genome/httpapi/trust"
+)
+
+// addTrustFlags adds the flags of package trust. They mean the same to an actor
+// and to who asks one: how I show who I am, and whom I believe.
+func addTrustFlags(f *pflag.FlagSet, files *trust.Files) {
+	f.StringVar(&files.Cert, "tls-cert", "", "PEM file of this end's certificate; an actor then speaks TLS")
+	f.StringVar(&files.Key, "tls-key", "", "PEM file of its key")
+	f.StringVar(&files.CA, "tls-ca", "", "PEM file of the group's authority, for both ends of a connection")
+	f.StringVar(&files.Token, "auth-token-file", "", "file with the group's secret, one a line: the first is sent, each is accepted")
+}
+
+func (a *app) loadTrust() error {
+	t, err := trust.Load(a.opts.trust)
+	if err != nil {
+		return usageError("", "%v", err)
+	}
+	a.trust = t
+	return nil
+}
+
+// trustArgs returns the flags again, for a child.
+func (a *app) trustArgs() (args []string) {
+	files := a.opts.trust
+	for _, f := range []struct{ flag, path string }{
+		{"--tls-cert", files.Cert}, {"--tls-key", files.Key}, {"--tls-ca", files.CA}, {"--auth-token-file", files.Token},
+	} {
+		if f.path != "" {
+			args = append(args, f.flag, f.path)
+		}
+	}
+	return args
+}
+
+func (a *app) client(url string) *httpapi.Client { return httpapi.NewTrustedClient(url, a.trust) }
+
+// serverURL completes the address of a server: with an authority to check it
+// by, what has no scheme speaks TLS.
+func (a *app) serverURL(s string) string {
+	u := serverURL(s)
+	if a.opts.trust.CA != "" && (s == defaultServer || !strings.Contains(s, "://")) {
+		return "https" + strings.TrimPrefix(u, "http")
+	}
+	return u
+}
+
+// reloadOnHangup reads the files of t again at each SIGHUP until the function
+// returned is called.
+func reloadOnHangup(log zerolog.Logger, t *trust.Trust) (stop func()) {
+	if t == nil {
+		return func() {}
+	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() { // ends with stop
+		for {
+			select {
+			case <-done:
+				return
+			case <-hangup:
+			}
+			if err := t.Reload(); err != nil {
+				log.Error().Err(err).Str("event", "reload_failed").Msg("certificates and tokens stay as they were")
+				continue
+			}
+			log.Info().Msg("certificates and tokens reloaded")
+		}
+	}()
+	return func() {
+		signal.Stop(hangup)
+		close(done)
+	}
+}
+
+// warnOpen says what an actor that others reach leaves open.
+func warnOpen(log zerolog.Logger, o serveOptions) {
+	if o.listen == "" {
+		return // loopback
+	}
+	switch {
+	case o.trust.HasToken() && !o.trust.TLS():
+		log.Warn().Str("hint", "--tls-cert FILE --tls-key FILE").Msg("the token can be read on its way: no TLS")
+	case o.trust.TLS() && !o.trust.Closed():
+		log.Warn().Str("hint", "--tls-ca FILE, or --auth-token-file FILE").Msg("whoever reaches the port can edit the genome: no token, and no authority for certificates")
+	}
+}
