@@ -86,3 +86,10 @@ func (t *twins) see(actor genome.ActorID, boot bootID, now time.Time) (older boo
 	}
 	return "", false
 }
+
+// forget drops what is known of an actor that is no peer any more.
+func (t *twins) forget(actor genome.ActorID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.seen, actor)
+}

@@ -162,7 +162,7 @@ func TestTenActors(t *testing.T) {
 	l.startAll()
 	for i := range l.nodes {
 		eventually(t, func() bool {
-			for _, p := range l.nodes[i].peers {
+			for _, p := range l.nodes[i].peers() {
 				p.mu.Lock()
 				up := p.answered && p.failures == 0
 				p.mu.Unlock()

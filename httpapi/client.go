@@ -341,6 +341,12 @@ func (c *Client) Cluster(ctx context.Context) (ClusterReply, error) {
 	return r, c.getJSON(ctx, call{path: "/v1/cluster?fresh=true", timeout: bulkTimeout}, &r)
 }
 
+// Members returns the processes of the group, as the node knows them.
+func (c *Client) Members(ctx context.Context) (MembersReply, error) {
+	var r MembersReply
+	return r, c.getJSON(ctx, call{path: "/v1/members"}, &r)
+}
+
 // Mutator pauses or resumes the node's own mutations.
 func (c *Client) Mutator(ctx context.Context, paused bool) error {
 	body, err := json.Marshal(MutatorRequest{paused})

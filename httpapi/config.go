@@ -41,6 +41,9 @@ type Config struct {
 
 	Peers []Peer // the others; an entry for the actor itself is ignored
 
+	// Join, if set, lets members find each other by gossip, instead of Peers.
+	Join *JoinConfig
+
 	VerifyInterval time.Duration // default 5s
 	PullInterval   time.Duration // ± 25 %; default 10s
 	JoinTimeout    time.Duration // how long the first mint waits for peers' answers; default 1s
@@ -60,6 +63,14 @@ type Config struct {
 	Transport http.RoundTripper   // to the peers; default one of our own
 
 	tune tuning // tests
+}
+
+// A JoinConfig says how to find the other members; see package membership.
+type JoinConfig struct {
+	Listen    string   // HOST:PORT, an IP address; TCP and UDP; port 0: any free one
+	Advertise string   // HOST:PORT that others reach it at; default: Listen
+	Key       []byte   // 16, 24 or 32 bytes that all members share; required off loopback
+	Seeds     []string // HOST:PORT of members; one that answers is enough
 }
 
 // A MutateConfig says how the actor changes its genome by itself.

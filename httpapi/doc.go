@@ -35,6 +35,7 @@
 //	GET  /v1/ops            ?since=VV&limit=N: what VV lacks, NDJSON or binary by Accept
 //	POST /v1/ops/query      the same for vectors too long for a URL: {"since":{...},"limit":N}
 //	POST /v1/edit           [EditRequest] -> 201 [EditReply]
+//	GET  /v1/members        [MembersReply]: the processes of the group
 //	GET  /v1/cluster        [ClusterReply]: every peer as this node sees it
 //	GET  /v1/elements       [ElementsReply]: the list with its tombstones; ?from=&limit=; gzip, ETag
 //	GET  /v1/changes        ?since=LSN: what happens, as SSE or NDJSON; see getChanges

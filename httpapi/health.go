@@ -134,10 +134,10 @@ func (n *Node) checkLog() check {
 
 // checkSync fails until the first pull is done and while too much is missing.
 func (n *Node) checkSync() check {
-	if !n.pulled.Load() && !n.cfg.ReadyAlone && len(n.peers) > 0 {
+	if !n.pulled.Load() && !n.cfg.ReadyAlone && len(n.peers()) > 0 {
 		return check{"sync", false, "failed: no peer has answered yet"}
 	}
-	for _, p := range n.peers {
+	for _, p := range n.peers() {
 		if lag := p.lacked(); lag > n.cfg.ReadyLag {
 			return check{"sync", false, fmt.Sprintf("failed: %d ops behind peer %d (limit %d)", lag, p.actor, n.cfg.ReadyLag)}
 		}

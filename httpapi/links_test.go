@@ -19,8 +19,8 @@ func TestLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	link := func(i int) string { return l.nodes[i].peers[0].status().Link }
-	state := func(i int) string { return l.nodes[i].peers[0].status().State }
+	link := func(i int) string { return l.nodes[i].peers()[0].status().Link }
+	state := func(i int) string { return l.nodes[i].peers()[0].status().State }
 	edit(a, "0a")
 	l.waitEqual()
 	for i := range 2 { // a peer that was never verified passes for unreachable

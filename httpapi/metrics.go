@@ -146,7 +146,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	c.store(gauge, count)
 	c.node(gauge, count)
 	mine := c.n.actor.Version()
-	for _, p := range c.n.peers[:min(len(c.n.peers), maxPeerMetrics)] {
+	peers := c.n.peers()
+	for _, p := range peers[:min(len(peers), maxPeerMetrics)] {
 		p.collect(mine, gauge, count)
 	}
 }

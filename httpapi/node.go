@@ -34,7 +34,8 @@ type Node struct {
 	ln      net.Listener
 	srv     *http.Server
 	url     string
-	peers   []*peer // by actor; the list never changes
+	group   group
+	rt      http.RoundTripper // to the peers
 	mutator *mutator
 	twins   twins
 	older   *olderDigests
@@ -107,7 +108,7 @@ func (n *Node) Counts() Counts {
 		c.Rejected[code] = k
 	}
 	n.counts.mu.Unlock()
-	for _, p := range n.peers {
+	for _, p := range n.peers() {
 		p.mu.Lock()
 		c.Posts, c.PostsFailed = c.Posts+p.posts, c.PostsFailed+p.failed
 		p.mu.Unlock()
@@ -192,11 +193,13 @@ func newNode(ctx context.Context, cfg Config, actor *store.Actor, m *metrics) (*
 		cfg.Trust.Configure(tr, dialTimeout)
 		rt = tr
 	}
-	for _, p := range cfg.Peers {
-		n.peers = append(n.peers, n.newPeer(p, rt))
-	}
+	n.rt = rt
 	n.srv = n.newServer(ln)
-	if err := actor.SetAddr(n.url); err != nil {
+	err := actor.SetAddr(n.url)
+	if err == nil {
+		err = n.openGroup()
+	}
+	if err != nil {
 		n.cancel()
 		return nil, errors.Join(err, ln.Close())
 	}
@@ -228,10 +231,8 @@ func (c *Config) listen(ctx context.Context) (net.Listener, error) {
 func (n *Node) run() {
 	served := make(chan error, 1)
 	n.loops.Go(func() { served <- n.serve() })
-	for _, p := range n.peers {
-		n.loops.Go(func() { p.pushLoop(n.ctx) })
-		n.loops.Go(func() { p.pullLoop(n.ctx) })
-	}
+	n.follow()
+	n.loops.Go(func() { n.followLoop(n.ctx) })
 	n.loops.Go(func() { n.join(n.ctx) })
 	n.loops.Go(func() { n.pullTimer(n.ctx) })
 	n.loops.Go(func() { n.verifyLoop(n.ctx) })
@@ -250,7 +251,13 @@ func (n *Node) join(ctx context.Context) {
 	defer close(n.joined)
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.JoinTimeout)
 	defer cancel()
-	for _, p := range n.peers {
+	select {
+	case <-n.group.list.Ready():
+	case <-ctx.Done():
+		return
+	}
+	n.follow() // who has just become known has its chance too
+	for _, p := range n.peers() {
 		select {
 		case <-p.asked:
 		case <-ctx.Done():
@@ -294,23 +301,19 @@ func (n *Node) stop(graceful bool) error {
 	flushCtx, stopFlush := context.WithTimeout(hurry, flushTimeout)
 	unsent := n.flush(flushCtx) // 3. what is durable goes out
 	stopFlush()
-	n.cancel()        // 4. loops and streams end
-	n.shutdown(hurry) // 5. requests under way are answered
+	if err := n.group.list.Close(hurry); err != nil { // 4. the others learn that it goes
+		n.log.Debug().Err(err).Msg("group left badly")
+	}
+	n.cancel()        // 5. loops and streams end
+	n.shutdown(hurry) // 6. requests under way are answered
 	n.loops.Wait()
-	if t, ok := n.transport().(interface{ CloseIdleConnections() }); ok {
+	if t, ok := n.rt.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 	ops := n.actor.Version().Ops()
-	err := n.actor.Close() // 6. nobody uses it any more
+	err := n.actor.Close() // 7. nobody uses it any more
 	n.log.Info().Uint64("ops", ops).Uint64("unsent", unsent).Int64("took_ms", time.Since(start).Milliseconds()).Msg("stopped")
 	return err
-}
-
-func (n *Node) transport() http.RoundTripper {
-	if len(n.peers) == 0 {
-		return nil
-	}
-	return n.peers[0].Client.http.Transport
 }
 
 // Close stops the node gracefully: it mints nothing more, sends what it has to

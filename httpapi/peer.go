@@ -29,6 +29,8 @@ type peer struct {
 	asked    chan struct{} // closed when it has been asked for its heads once, answered or not
 	askedOne sync.Once
 
+	stop context.CancelFunc // ends its two loops
+
 	cut atomic.Bool // the link is cut by hand; see putLink
 
 	mu sync.Mutex // guards the fields below; never held across a call
@@ -112,11 +114,12 @@ func (n *Node) newPeer(p Peer, rt http.RoundTripper) *peer {
 
 // peer returns the peer of actor a, nil if it is not one of ours.
 func (n *Node) peer(a genome.ActorID) *peer {
-	i, ok := slices.BinarySearchFunc(n.peers, a, func(p *peer, a genome.ActorID) int { return cmp.Compare(p.actor, a) })
+	peers := n.peers()
+	i, ok := slices.BinarySearchFunc(peers, a, func(p *peer, a genome.ActorID) int { return cmp.Compare(p.actor, a) })
 	if !ok {
 		return nil
 	}
-	return n.peers[i]
+	return peers[i]
 }
 
 // A WrongActorError says that another actor than expected answers.

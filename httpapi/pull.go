@@ -245,7 +245,7 @@ func (n *Node) wantPull(src store.Source) {
 // pullAny wakes the pull loop of one random peer, of those reachable if any.
 func (n *Node) pullAny() {
 	var up []*peer
-	for _, p := range n.peers {
+	for _, p := range n.peers() {
 		p.mu.Lock()
 		if p.answered && p.failures == 0 {
 			up = append(up, p)
@@ -253,7 +253,7 @@ func (n *Node) pullAny() {
 		p.mu.Unlock()
 	}
 	if len(up) == 0 {
-		up = n.peers
+		up = n.peers()
 	}
 	if len(up) > 0 {
 		wake(up[rand.N(len(up))].wakePull)
@@ -269,8 +269,8 @@ func (n *Node) pullTimer(ctx context.Context) {
 			return
 		}
 		n.counts.pullRounds.Add(1)
-		if len(n.peers) > 0 {
-			wake(n.peers[rand.N(len(n.peers))].wakePull)
+		if peers := n.peers(); len(peers) > 0 {
+			wake(peers[rand.N(len(peers))].wakePull)
 		}
 	}
 }

@@ -297,7 +297,7 @@ func (n *Node) flush(ctx context.Context) uint64 {
 		var unsent uint64
 		waiting := false
 		mine := n.actor.Version()
-		for _, p := range n.peers {
+		for _, p := range n.peers() {
 			p.mu.Lock()
 			vv, away, to := p.vv, !p.answered || p.failures > 0, p.pushedTo
 			p.mu.Unlock()

@@ -280,7 +280,7 @@ func (n *Node) getRoot(w http.ResponseWriter, r *http.Request) error {
 	_, err = fmt.Fprintf(w, "crdt-genome %s: actor %d, replica %s, %d ops, %d genes, digest %s\n"+
 		"GET /genome shows the genome, POST /genome takes ops\n"+
 		"GET /v1/cluster shows the %d peers, /v1/digest /v1/vv /v1/ops /v1/log /livez /readyz the rest\n",
-		n.cfg.Version, n.cfg.Store.Actor, n.actor.Replica(), st.Ops, len(st.Genes), st.Digest, len(n.peers))
+		n.cfg.Version, n.cfg.Store.Actor, n.actor.Replica(), st.Ops, len(st.Genes), st.Digest, len(n.peers()))
 	return err
 }
 

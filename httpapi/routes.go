@@ -55,6 +55,7 @@ func (n *Node) routes() []route {
 			accepts: js, answers: []int{408, 413, 415}, sends: ops},
 		{pattern: "POST /v1/edit", summary: "Mint an edit by index, on the state that If-Match names if that is given", handle: n.postEdit,
 			accepts: js, answers: []int{201, 408, 409, 412, 413, 415, 422, 429, 507}, sends: js},
+		{pattern: "GET /v1/members", summary: "The processes of the group", handle: n.getMembers, sends: js},
 		{pattern: "GET /v1/cluster", summary: "Every actor as this one sees it", handle: n.getCluster,
 			query: []string{"fresh: true asks the peers again"}, sends: js},
 		{pattern: "GET /v1/elements", summary: "The list with its tombstones, as columns", handle: n.getElements,

@@ -19,6 +19,8 @@ import (
 // protocol is the version that peers speak; others are refused with 426.
 const protocol = "1"
 
+const protocolNumber = 1
+
 // Headers of the protocol; see the package comment.
 const (
 	headerProtocol = "Genome-Protocol"

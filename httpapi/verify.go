@@ -47,22 +47,23 @@ func (n *Node) verifyLoop(ctx context.Context) {
 			}
 			continue
 		}
-		r := n.verify(ctx, st, n.peers)
+		peers := n.peers()
+		r := n.verify(ctx, st, peers)
 		if ctx.Err() != nil {
 			return // answers cut short by our own stopping mean nothing
 		}
-		n.noteRound(r)
-		n.logRound(r, st)
+		n.noteRound(r, len(peers))
+		n.logRound(r, len(peers), st)
 		n.logLonely()
 	}
 }
 
 // noteRound keeps what a round found, for the metrics.
-func (n *Node) noteRound(r round) {
+func (n *Node) noteRound(r round, peers int) {
 	n.counts.rounds.Add(1)
 	n.verified.mu.Lock()
 	defer n.verified.mu.Unlock()
-	n.verified.converged = r.match == len(n.peers)
+	n.verified.converged = r.match == peers
 	if n.verified.converged {
 		n.verified.at = time.Now()
 	}
@@ -86,23 +87,23 @@ func (n *Node) convergedAt() (converged bool, at float64) {
 	return n.verified.converged, at
 }
 
-func (n *Node) logRound(r round, st *store.State) {
+func (n *Node) logRound(r round, peers int, st *store.State) {
 	e := n.log.Info()
 	if r.diverged > 0 {
 		e = n.log.Warn()
 	}
-	e.Int("match_count", r.match).Int("peers", len(n.peers)).Int("behind", r.behind).Int("unreachable", r.unreachable).
+	e.Int("match_count", r.match).Int("peers", peers).Int("behind", r.behind).Int("unreachable", r.unreachable).
 		Int("diverged", r.diverged).Uint64("ops", st.Ops).Int("genes", len(st.Genes)).Stringer("digest", st.Digest).Msg("match count")
 }
 
 // logLonely says once that nobody has answered since the start.
 func (n *Node) logLonely() {
-	if n.lonely || len(n.peers) == 0 || time.Since(n.started) < lonelyAfter {
+	if n.lonely || len(n.peers()) == 0 || time.Since(n.started) < lonelyAfter {
 		return
 	}
 	n.lonely = true // asked once
 	var urls []string
-	for _, p := range n.peers {
+	for _, p := range n.peers() {
 		p.mu.Lock()
 		answered := p.answered
 		p.mu.Unlock()
@@ -277,7 +278,7 @@ func (n *Node) freshen(ctx context.Context) {
 		return // clusterReply meets the same
 	}
 	var up []*peer
-	for _, p := range n.peers {
+	for _, p := range n.peers() {
 		if !p.isDown() {
 			up = append(up, p)
 		}
@@ -293,8 +294,8 @@ func (n *Node) clusterReply(ctx context.Context) (ClusterReply, error) {
 	if err != nil {
 		return ClusterReply{}, err
 	}
-	all := st.Version
-	for _, p := range n.peers {
+	all, peers := st.Version, n.peers()
+	for _, p := range peers {
 		for _, e := range p.version() {
 			all = all.With(genome.Dot(e))
 		}
@@ -302,8 +303,8 @@ func (n *Node) clusterReply(ctx context.Context) (ClusterReply, error) {
 	self := ActorStatus{Actor: n.cfg.Store.Actor, URL: n.url, Self: true, State: StateEqual, Ops: st.Ops, Genes: len(st.Genes),
 		Digest: st.Digest.String(), Replica: n.actor.Replica().String(), Boot: string(n.boot), VV: st.Version,
 		UptimeMS: time.Since(n.started).Milliseconds(), LogBytes: n.logBytes()}
-	reply := ClusterReply{Of: 1 + len(n.peers), Rounds: n.counts.rounds.Load(), Fenced: n.fencedWhy(), Actors: []ActorStatus{self}}
-	for _, p := range n.peers {
+	reply := ClusterReply{Of: 1 + len(peers), Rounds: n.counts.rounds.Load(), Fenced: n.fencedWhy(), Actors: []ActorStatus{self}}
+	for _, p := range peers {
 		reply.Actors = append(reply.Actors, p.status())
 	}
 	for i := range reply.Actors {

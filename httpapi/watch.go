@@ -103,7 +103,6 @@ func (w *watch) bump() {
 
 // watchLoop asks the peers while somebody looks on.
 func (n *Node) watchLoop(ctx context.Context) {
-	pause := watchEvery + time.Duration(len(n.peers))*watchPerPeer
 	for {
 		select {
 		case <-n.watch.first:
@@ -114,7 +113,7 @@ func (n *Node) watchLoop(ctx context.Context) {
 			n.freshen(ctx)
 			n.overhear(ctx)
 			n.watch.bump()
-			if !sleep(ctx, pause) {
+			if !sleep(ctx, watchEvery+time.Duration(len(n.peers()))*watchPerPeer) {
 				return
 			}
 		}
@@ -126,7 +125,8 @@ func (n *Node) watchLoop(ctx context.Context) {
 func (n *Node) overhear(ctx context.Context) {
 	var g errgroup.Group
 	g.SetLimit(verifyParallel)
-	for _, p := range n.peers[:min(len(n.peers), maxHeard)] {
+	peers := n.peers()
+	for _, p := range peers[:min(len(peers), maxHeard)] {
 		if !p.reachable() {
 			continue
 		}
@@ -206,7 +206,7 @@ func (n *Node) clusterView(ctx context.Context) (*ClusterView, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	v := newClusterView(reply, w.heard, now)
-	if !w.asked && reply.Rounds == 0 && len(n.peers) > 0 {
+	if !w.asked && reply.Rounds == 0 && len(n.peers()) > 0 {
 		v.Verdict = VerdictConnecting
 	}
 	v.Replica, v.Paused = n.actor.Replica(), n.mutator.paused()

@@ -250,7 +250,7 @@ func (d *boltDisk) bucket(tx *bolt.Tx, name bucket) (*bolt.Bucket, error) {
 	if b := tx.Bucket([]byte(name)); b != nil {
 		return b, nil
 	}
-	if name == bucketWaiting {
+	if name == bucketWaiting || name == bucketMembers {
 		if tx.Writable() {
 			return tx.CreateBucketIfNotExists([]byte(name))
 		}

@@ -72,6 +72,7 @@
 //	seg      LSN u64 BE          value: a segment of at most 4,096 ops, or some, packed
 //	ckpt     LSN u64 BE          reserved for checkpoints
 //	waiting  number u64 BE       after a repair: value, as it stood in the damaged log
+//	members  "known"             where members were last reached; members.go
 //
 // A program reads a log whose min_reader is at most its own major, and refuses
 // a newer one. Unknown buckets and meta names are left alone.

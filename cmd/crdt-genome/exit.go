@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"crdt-genome/httpapi"
+	"crdt-genome/httpapi/membership"
 	"crdt-genome/store"
 )
 
@@ -170,6 +171,16 @@ func classifyNode(err error, e *cliError) bool {
 	if s, ok := errors.AsType[*httpapi.StallError](err); ok {
 		e.exit, e.code, e.msg = exitInternal, "apply_stalled", s.Error()
 		e.hint = "a disk that hangs, or a bug: the log has all goroutines; nothing that was acknowledged is lost"
+		return true
+	}
+	if k, ok := errors.AsType[*membership.NoKeyError](err); ok {
+		e.exit, e.code, e.msg = exitUsage, "unsafe_join", k.Error()
+		e.hint = "--member-key-file FILE; " + keyHint
+		return true
+	}
+	if l, ok := errors.AsType[*membership.ListenError](err); ok {
+		e.exit, e.code, e.msg = exitListen, "cannot_listen", l.Error()
+		e.hint = "--member-listen HOST:PORT takes another address; it needs TCP and UDP"
 		return true
 	}
 	if n, ok := errors.AsType[*httpapi.NotGenomeError](err); ok {

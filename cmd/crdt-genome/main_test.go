@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crdt-genome/cmd/internal/fleet"
+	"crdt-genome/httpapi"
 )
 
 // TestMain makes this test binary also the programs that scripts and tests
@@ -62,6 +63,7 @@ func poll(ok func() bool) bool {
 //	until RE PROGRAM …   run a program again and again until its output matches
 //	grows FILE RE        wait until the file matches
 //	patch FILE HOW       damage a log; see patches
+//	gossip NAME VAR      $VAR is where the actor listens for members
 //	other VAR            some other program listens on port $VAR
 //
 // The program nobody is crdt-genome as that user; large.json is there for all: an edit of 48 Ki random genes.
@@ -83,7 +85,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"actor": tsActor, "group": tsGroup, "halt": tsHalt, "freeze": tsFreeze, "hangup": tsHangup, "room": tsRoom, "exits": tsExits, "until": tsUntil, "grows": tsGrows, "patch": tsPatch,
-			"other": tsOther,
+			"other": tsOther, "gossip": tsGossip,
 		},
 	})
 }
@@ -103,6 +105,16 @@ func childOf(ts *testscript.TestScript, name string) *child {
 		ts.Fatalf("no actor %q was started", name)
 	}
 	return c
+}
+
+func tsGossip(ts *testscript.TestScript, neg bool, args []string) {
+	r, err := httpapi.NewClient(ts.Getenv(args[0])).Members(context.Background())
+	ts.Check(err)
+	for _, m := range r.Members {
+		if m.Self {
+			ts.Setenv(args[1], m.Addr)
+		}
+	}
 }
 
 func tsActor(ts *testscript.TestScript, neg bool, args []string) {

@@ -90,7 +90,7 @@ func newRootCmd(a *app) *cobra.Command {
 			if showVersion {
 				return a.printVersion()
 			}
-			if !anyChanged(cmd, "actor", "count", "base", "listen", "peers", "data") {
+			if !anyChanged(cmd, "actor", "count", "base", "listen", "peers", "join", "member-listen", "data") {
 				return cmd.Help()
 			}
 			return a.serve(cmd.Context(), serve.given(a, cmd.Flags()))
@@ -110,7 +110,7 @@ func newRootCmd(a *app) *cobra.Command {
 		}
 	}
 	add("run", newServeCmd(a), newRunCmd(a))
-	add("look", newStatusCmd(a), newTopCmd(a), newCompareCmd(a), newInspectLogCmd(a))
+	add("look", newStatusCmd(a), newMembersCmd(a), newTopCmd(a), newCompareCmd(a), newInspectLogCmd(a))
 	add("measure", newBenchCmd(a))
 	add("other", newVersionCmd(a))
 	root.SetHelpCommandGroupID("other")

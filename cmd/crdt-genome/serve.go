@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -107,6 +108,7 @@ type serveOptions struct {
 	advertise  string
 	allowHosts []string
 	peers      []string
+	join       joinOptions
 	insecure   bool
 	addrFile   string
 	mutations  int
@@ -128,6 +130,7 @@ func (o *serveOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.advertise, "advertise", "", "URL that others reach this actor at")
 	f.StringSliceVar(&o.allowHosts, "allow-host", nil, "further name to be served under (Host header)")
 	f.StringSliceVar(&o.peers, "peers", nil, "URLs of all actors in the order of their numbers, or N=URL")
+	o.join.addFlags(f)
 	f.BoolVar(&o.insecure, "insecure", false, "listen where other machines can reach it, without TLS or a token")
 	f.StringVar(&o.addrFile, "addr-file", "", "write HOST:PORT here once listening")
 	f.IntVar(&o.mutations, "mutations", 0, "stop mutating after this many (0 = never)")
@@ -155,12 +158,16 @@ func newServeCmd(a *app) *cobra.Command {
 		Use:   "serve",
 		Short: "Run one actor until stopped",
 		Long: `Runs one actor: its log under --data, its HTTP API, and the exchange of ops with
-the other actors. SIGINT or SIGTERM stops it cleanly within 3 s, a second one at
+the other actors. Who these are is said by --count and --base, by --peers, or,
+with --member-listen or --join, found out by gossip: any member that lives is
+enough to meet all others, and crdt-genome members lists them. SIGINT or SIGTERM stops it cleanly within 3 s, a second one at
 once. It can be killed at any moment: what it has acknowledged is in its log.`,
 		Example: `  crdt-genome serve --actor 0 --count 3 --base 8000
   crdt-genome serve -a 1 -c 3 -b 8000 --mutate-max 500ms --data /var/lib/genome
   crdt-genome serve -a 0 --listen 0.0.0.0:8000 --peers 1=https://b.example:8000 --tls-cert a.pem --tls-key a.key --tls-ca ca.pem
-  crdt-genome serve --actor 2 --listen 127.0.0.1:9002 --peers 0=http://127.0.0.1:9000,1=http://127.0.0.1:9001`,
+  crdt-genome serve --actor 2 --listen 127.0.0.1:9002 --peers 0=http://127.0.0.1:9000,1=http://127.0.0.1:9001
+  crdt-genome serve --actor 0 --listen 127.0.0.1:9000 --member-listen 127.0.0.1:7946
+  crdt-genome serve --actor 1 --listen 127.0.0.1:9001 --member-listen 127.0.0.1:7947 --join 127.0.0.1:7946`,
 		Args: wantArgs(0, 0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.serve(cmd.Context(), opts.given(a, cmd.Flags()))
@@ -204,15 +211,24 @@ func (o *serveOptions) config() (httpapi.Config, error) {
 	if cfg.Peers, err = o.peerList(); err != nil {
 		return cfg, err
 	}
-	cfg.Listen, err = o.listenAddr()
+	if cfg.Listen, err = o.listenAddr(); err != nil || !o.join.wanted() {
+		return cfg, err
+	}
+	cfg.Join, err = o.join.config(cfg.Listen)
 	return cfg, err
 }
 
 func (o *serveOptions) checkMembers() error {
 	const tryOut = "to try it out: crdt-genome run --count 3"
-	byPeers := o.hasActor && len(o.peers) > 0 && (o.hasBase || o.listen != "")
+	byPeers := o.hasActor && (len(o.peers) > 0 || o.join.wanted()) && (o.hasBase || o.listen != "")
+	if o.join.wanted() && len(o.peers) > 0 {
+		return usageError("", "--join finds the members by itself: leave out --peers")
+	}
+	if host, _, err := net.SplitHostPort(o.listen); o.join.wanted() && o.advertise == "" && (isAny(o.listen) || err == nil && isAny(host)) {
+		return usageError("--advertise http://HOST:PORT", "--listen %s says not where others reach this actor", o.listen)
+	}
 	if !byPeers && !(o.hasActor && o.hasCount && o.hasBase) {
-		return usageError(tryOut, "serve needs --actor, --count and --base (or --actor, --listen and --peers)")
+		return usageError(tryOut, "serve needs --actor, --count and --base (or --actor, --listen and --peers or --join)")
 	}
 	if o.hasCount && (o.count < 1 || o.count > maxCount) {
 		return usageError("", "--count %d: must be 1..%d", o.count, maxCount)
@@ -223,10 +239,10 @@ func (o *serveOptions) checkMembers() error {
 	if o.hasBase && (o.base < 0 || o.base > 65535) {
 		return usageError("", "--base %d: must be 0..65535", o.base)
 	}
-	if last := o.base + max(o.count-1, int(o.actor)); o.base > 0 && last > 65535 && len(o.peers) == 0 {
+	if last := o.base + max(o.count-1, int(o.actor)); o.base > 0 && last > 65535 && len(o.peers) == 0 && !o.join.wanted() {
 		return usageError("", "actor %d needs port %d: base %d + %d is above 65535", last-o.base, last, o.base, last-o.base)
 	}
-	if o.base == 0 && o.count > 1 && len(o.peers) == 0 {
+	if o.base == 0 && o.count > 1 && len(o.peers) == 0 && !o.join.wanted() {
 		return usageError("crdt-genome run --count 3 --base 0 does this for you", "--base 0 takes any free port, which the other actors cannot know: name them with --peers")
 	}
 	return nil
@@ -235,6 +251,9 @@ func (o *serveOptions) checkMembers() error {
 // peerList is --peers, or what --count and --base say.
 func (o *serveOptions) peerList() ([]httpapi.Peer, error) {
 	var peers []httpapi.Peer
+	if o.join.wanted() {
+		return nil, nil
+	}
 	if len(o.peers) == 0 {
 		for i := range o.count {
 			if i != int(o.actor) {
@@ -261,6 +280,12 @@ func (o *serveOptions) peerList() ([]httpapi.Peer, error) {
 		peers = append(peers, httpapi.Peer{Actor: genome.ActorID(actor), URL: url})
 	}
 	return peers, nil
+}
+
+// isAny reports whether host means every address of this machine.
+func isAny(host string) bool {
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.IsUnspecified()
 }
 
 func (o *serveOptions) listenAddr() (string, error) {
@@ -369,6 +394,12 @@ func (a *app) banner(o serveOptions, cfg httpapi.Config, node *httpapi.Node) {
 		}
 	}
 	switch {
+	case cfg.Join != nil:
+		for _, m := range node.Members().Members {
+			if m.Self {
+				fmt.Fprintf(&b, "  member %s   join with: --join %s\n", m.Addr, m.Addr)
+			}
+		}
 	case len(hosts) == 0:
 		b.WriteString("  peers  none: this actor is alone\n")
 	case len(hosts) > 8:

@@ -1,0 +1,199 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"crdt-genome/genome"
+	"crdt-genome/httpapi/membership"
+)
+
+// A group is who the others are, at the moment. Its peers follow the list:
+// who comes gets a sender, the sender of who goes ends. What a peer brought
+// stays, and what it lacked it fetches when it is back.
+type group struct {
+	list  membership.List
+	mu    sync.Mutex // one change at a time
+	peers atomic.Pointer[[]*peer]
+}
+
+// rivalEvery is how often processes that claim our actor are asked whether
+// they live; see askRivals.
+const rivalEvery = 2 * time.Second
+
+// peers returns the others by actor. The slice is the caller's to read.
+func (n *Node) peers() []*peer { return *n.group.peers.Load() }
+
+// openGroup makes the list of members.
+func (n *Node) openGroup() error {
+	n.group.peers.Store(new([]*peer))
+	self := membership.Member{Actors: membership.One(uint32(n.cfg.Store.Actor)), URL: n.url, Boot: string(n.boot), Protocol: protocolNumber}
+	if n.cfg.Join == nil {
+		var others []membership.Member
+		for _, p := range n.cfg.Peers {
+			others = append(others, membership.Member{Actors: membership.One(uint32(p.Actor)), URL: p.URL})
+		}
+		n.group.list = membership.Static(self, others)
+		return nil
+	}
+	known, err := n.actor.Members()
+	if err != nil {
+		return err
+	}
+	j := n.cfg.Join
+	n.group.list, err = membership.Join(membership.Config{
+		Listen: j.Listen, Advertise: j.Advertise, Cluster: n.cluster, Key: j.Key, Seeds: j.Seeds, Self: self,
+		Known: known, Keep: n.actor.KeepMembers, Log: n.log,
+	})
+	return err
+}
+
+// followLoop keeps the peers as the list says.
+func (n *Node) followLoop(ctx context.Context) {
+	tick := time.NewTicker(rivalEvery)
+	defer tick.Stop()
+	changed := n.group.list.Changed()
+	n.follow()
+	for {
+		select {
+		case <-changed:
+			changed = n.group.list.Changed()
+			n.follow()
+		case <-tick.C:
+			n.askRivals(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// follow makes the peers those of the list. A member that was started again is
+// the same peer, as long as it is reached at the same place.
+func (n *Node) follow() {
+	n.group.mu.Lock()
+	defer n.group.mu.Unlock()
+	old := n.peers()
+	var peers []*peer
+	for _, m := range n.group.list.Members() {
+		if m.Self || n.ctx.Err() != nil || n.cfg.Join != nil && !n.mayDial(m) {
+			continue
+		}
+		actor := genome.ActorID(m.Actors.First())
+		i := slices.IndexFunc(old, func(p *peer) bool { return p.actor == actor && p.URL() == m.URL })
+		if i >= 0 {
+			peers = append(peers, old[i])
+			continue
+		}
+		peers = append(peers, n.startPeer(Peer{actor, m.URL}))
+	}
+	slices.SortFunc(peers, func(a, b *peer) int { return cmp.Compare(a.actor, b.actor) })
+	if slices.Equal(old, peers) {
+		return
+	}
+	n.group.peers.Store(&peers)
+	for _, p := range old {
+		if !slices.Contains(peers, p) {
+			p.stop()
+		}
+		if n.peer(p.actor) == nil {
+			n.twins.forget(p.actor)
+		}
+	}
+	n.watch.bump()
+}
+
+// mayDial keeps what is meant to be encrypted off a plain line: the URL is what
+// the member says of itself, and a token goes along with every request.
+func (n *Node) mayDial(m membership.Member) bool {
+	scheme := n.cfg.Trust.Scheme()
+	if scheme == "http" || strings.HasPrefix(m.URL, scheme+":") {
+		return true
+	}
+	n.log.Warn().Str("member", m.Name).Str("url", m.URL).Str("hint", "give it --tls-cert and --tls-key").Msg("member without TLS left out")
+	return false
+}
+
+// startPeer begins to exchange ops with p.
+func (n *Node) startPeer(p Peer) *peer {
+	q := n.newPeer(p, n.rt)
+	var ctx context.Context
+	ctx, q.stop = context.WithCancel(n.ctx)
+	n.loops.Go(func() { q.pushLoop(ctx) })
+	n.loops.Go(func() { q.pullLoop(ctx) })
+	return q
+}
+
+// askRivals looks whether an older process that claims our actor lives: the
+// list may still name one that crashed. It is how twins find out about each
+// other that no third member tells.
+func (n *Node) askRivals(ctx context.Context) {
+	for _, r := range n.group.list.Rivals() {
+		if r.Boot >= string(n.boot) || n.fencedBy() != "" {
+			continue
+		}
+		v, err := newClient(r.URL, n.rt, n.cfg.Trust).Version(ctx)
+		if err == nil && v.Boot == r.Boot {
+			n.fenceTwin(bootID(r.Boot))
+		}
+	}
+}
+
+// A MembersReply answers GET /v1/members.
+type MembersReply struct {
+	Via     string              `json:"via"` // static or gossip
+	Members []membership.Member `json:"members"`
+	Gone    []membership.Member `json:"gone"`   // who left or failed lately, the latest first
+	Rivals  []membership.Member `json:"rivals"` // other processes that claim an actor of this one
+}
+
+// How members are known; see MembersReply.
+const (
+	ViaStatic = "static"
+	ViaGossip = "gossip"
+)
+
+func (n *Node) getMembers(w http.ResponseWriter, r *http.Request) error {
+	return writeJSON(w, http.StatusOK, n.Members())
+}
+
+// Members returns the processes of the group. A static list never says that
+// one is gone: there, the senders know whether it answers.
+func (n *Node) Members() MembersReply {
+	l := n.group.list
+	reply := MembersReply{Via: ViaStatic, Members: slices.Clone(l.Members()), Gone: nonNil(l.Gone()), Rivals: nonNil(l.Rivals())}
+	if n.cfg.Join != nil {
+		reply.Via = ViaGossip
+		return reply
+	}
+	for i := range reply.Members {
+		m := &reply.Members[i]
+		m.Since = n.started.UTC()
+		if p := n.peer(genome.ActorID(m.Actors.First())); p != nil {
+			p.describe(m)
+		}
+	}
+	return reply
+}
+
+// describe puts what is known of p into a member of a static list.
+func (p *peer) describe(m *membership.Member) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m.Boot = string(p.boot)
+	if !p.downSince.IsZero() {
+		m.State, m.Since = membership.Dead, p.downSince.UTC()
+	}
+}
+
+func nonNil[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
