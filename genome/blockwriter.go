@@ -121,6 +121,12 @@ func (w *BlockWriter) number(id ReplicaID, try int) int {
 	if try >= 0 && try < len(w.table) && w.table[try].id == id {
 		return try
 	}
+	const few = 8 // nearly every block; a map takes longer than to look at them
+	for i := range w.table[:min(few, len(w.table))] {
+		if w.table[i].id == id {
+			return i
+		}
+	}
 	i, ok := w.index[id]
 	if !ok {
 		if w.index == nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 )
 
 // packVersion is the first byte of a packed block. It differs from
@@ -21,6 +22,11 @@ const (
 	columnText
 	packColumns
 )
+
+// packGain: what does not shrink by one part in packGain stays as it is. Numbers
+// of genes at random places are such; they are most of what a reader of the log
+// would have to inflate, ten times as slowly as it reads the rest.
+const packGain = 6
 
 // AppendPacked appends the packed form of an encoded block to dst: the same
 // records, sorted into columns of like bytes, each deflated. Typed text takes
@@ -37,7 +43,7 @@ func AppendPacked(dst, block []byte) ([]byte, error) {
 	var d deflater
 	for _, column := range p.columns {
 		packed := d.pack(column)
-		if len(packed) >= len(column) {
+		if len(packed)+len(column)/packGain >= len(column) {
 			packed = nil // as it is
 		}
 		out = binary.AppendUvarint(out, uint64(len(column)))
@@ -50,11 +56,26 @@ func AppendPacked(dst, block []byte) ([]byte, error) {
 	return append(out, block[len(block)-4:]...), nil
 }
 
-// AppendUnpacked appends the block that packed was made of to dst, byte for
-// byte. It fails with an [*OpError] if packed is of another version
-// ([CodeWireVersion]), damaged, or unpacks to more than maxBytes
-// ([CodeBadEncoding]), which also bounds the memory used.
+// AppendUnpacked appends the block that packed was made of to dst, as an
+// [Unpacker] does.
 func AppendUnpacked(dst, packed []byte, maxBytes int) ([]byte, error) {
+	var u Unpacker
+	return u.Append(dst, packed, maxBytes)
+}
+
+// An Unpacker unpacks blocks and keeps its memory from one to the next. The
+// zero Unpacker is ready.
+type Unpacker struct {
+	memory [packColumns][]byte // of the columns that were deflated
+	src    bytes.Reader
+	flate  io.ReadCloser // reads src; nil at first
+}
+
+// Append appends the block that packed was made of to dst, byte for byte. It
+// fails with an [*OpError] if packed is of another version ([CodeWireVersion]),
+// damaged, or unpacks to more than maxBytes ([CodeBadEncoding]), which also
+// bounds the memory used.
+func (u *Unpacker) Append(dst, packed []byte, maxBytes int) ([]byte, error) {
 	if len(packed) == 0 || packed[0] != packVersion {
 		return dst, &OpError{Code: CodeWireVersion, Detail: "bad packed block: not of a version that this program reads"}
 	}
@@ -74,11 +95,11 @@ func AppendUnpacked(dst, packed []byte, maxBytes int) ([]byte, error) {
 			p.columns[i] = r.bytes(raw)
 			continue
 		}
-		column, err := inflate(r.bytes(size), int(raw))
+		column, err := u.inflate(u.memory[i], r.bytes(size), int(raw))
 		if err != nil {
 			r.fail(CodeBadEncoding, err.Error())
 		}
-		p.columns[i] = column
+		p.columns[i], u.memory[i] = column, column
 	}
 	sum := uint32(r.fixed(4))
 	if r.err == nil && len(r.data) > 0 {
@@ -92,6 +113,30 @@ func AppendUnpacked(dst, packed []byte, maxBytes int) ([]byte, error) {
 		return dst, &OpError{Code: CodeBadEncoding, Detail: "bad packed block: it does not unpack to what was packed"}
 	}
 	return binary.LittleEndian.AppendUint32(out, sum), nil
+}
+
+// inflate returns the size bytes that data holds deflated, in the memory of buf
+// if that is enough.
+func (u *Unpacker) inflate(buf, data []byte, size int) ([]byte, error) {
+	u.src.Reset(data)
+	if u.flate == nil {
+		u.flate = flate.NewReader(&u.src)
+	} else if err := u.flate.(flate.Resetter).Reset(&u.src, nil); err != nil {
+		return nil, fmt.Errorf("a column is damaged: %v", err)
+	}
+	buf = slices.Grow(buf[:0], size)[:size]
+	n, err := io.ReadFull(u.flate, buf)
+	if err == nil {
+		var one [1]byte
+		if n, err = io.ReadFull(u.flate, one[:]); err == io.EOF {
+			return buf, nil
+		}
+		n += size
+	}
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF || u.src.Len() == 0 && n < size {
+		return nil, fmt.Errorf("a column is damaged: %v", err)
+	}
+	return nil, fmt.Errorf("a column has not the %d bytes that it says", size)
 }
 
 // splitted is a block taken apart: head is everything from the flags to the
@@ -122,20 +167,21 @@ func splitBlock(block []byte) (*splitted, error) {
 // join appends the block without its checksum.
 func (p *splitted) join(dst []byte) ([]byte, bool) {
 	columns := p.columns
-	var records []byte
+	size := len(columns[columnTags]) + len(columns[columnNumbers]) + len(columns[columnRefs])
+	out := slices.Grow(dst, 1+len(p.head)+binary.MaxVarintLen64+size+len(columns[columnText])+4)
+	out = append(append(out, blockVersion), p.head...)
+	out = binary.AppendUvarint(out, uint64(size))
 	state := firstPackState
 	for len(columns[columnTags]) > 0 {
 		var ok bool
-		if records, ok = state.join(records, &columns); !ok {
+		if out, ok = state.join(out, &columns); !ok {
 			return dst, false
 		}
 	}
 	if len(columns[columnNumbers])+len(columns[columnRefs]) > 0 {
 		return dst, false
 	}
-	out := append(append(dst, blockVersion), p.head...)
-	out = binary.AppendUvarint(out, uint64(len(records)))
-	return append(append(out, records...), columns[columnText]...), true
+	return append(out, columns[columnText]...), true
 }
 
 // packState is what must be known of the records before to know whether a
@@ -153,6 +199,11 @@ type mover struct {
 }
 
 func (m *mover) move() uint64 {
+	if len(m.from) > 0 && m.from[0] < 0x80 {
+		v := m.from[0]
+		m.to, m.from = append(m.to, v), m.from[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(m.from)
 	if n <= 0 {
 		m.short = true
@@ -229,21 +280,6 @@ func (d *deflater) pack(data []byte) []byte {
 	d.w.Write(data) // into memory: cannot fail
 	d.w.Close()
 	return buf.Bytes()
-}
-
-// inflate returns the size bytes that data holds deflated.
-func inflate(data []byte, size int) ([]byte, error) {
-	r := flate.NewReader(bytes.NewReader(data))
-	out := make([]byte, 0, min(size, 64<<10)) // grown only by what is there
-	buf := bytes.NewBuffer(out)
-	n, err := io.Copy(buf, io.LimitReader(r, int64(size)+1))
-	if err != nil {
-		return nil, fmt.Errorf("a column is damaged: %v", err)
-	}
-	if n != int64(size) {
-		return nil, fmt.Errorf("a column has not the %d bytes that it says", size)
-	}
-	return buf.Bytes(), nil
 }
 
 // bytes reads n bytes.

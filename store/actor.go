@@ -20,13 +20,14 @@ import (
 // Close it to let go of the folder, and to be able to go on under the same
 // epoch.
 type Actor struct {
-	cfg     Config // read-only after open
-	opening Opening
-	folder  folder
-	disk    disk // committed to by the writer only
-	cache   *cache
-	queue   *queue
-	log     zerolog.Logger
+	cfg      Config // read-only after open
+	opening  Opening
+	folder   folder
+	disk     disk // committed to by the writer only
+	cache    *cache
+	queue    *queue
+	encoding *encoding // the writer's
+	log      zerolog.Logger
 
 	space     space
 	waiting   *waiting      // since a repair; guarded by mu
@@ -114,7 +115,7 @@ func openIn(ctx context.Context, cfg Config, f *osFolder) (*Actor, error) {
 func open(ctx context.Context, cfg Config, f folder) (*Actor, error) {
 	start := cfg.Now()
 	a := &Actor{
-		cfg: cfg, folder: f, queue: newQueue(), log: cfg.Log,
+		cfg: cfg, folder: f, queue: newQueue(), encoding: newEncoding(), log: cfg.Log,
 		sealed: make(chan struct{}, 1), kept: make(chan struct{}), stopped: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
 		pending: make(map[genome.ReplicaID]genome.Head),
 		warned:  make(map[genome.ReplicaID]bool), ahead: make(map[genome.ReplicaID]bool),

@@ -29,23 +29,26 @@ type slot struct {
 
 // An ahead reads and decodes a log in order.
 type ahead struct {
-	slots chan *slot    // in the order of the log; closed at the end
-	err   error         // of reading; valid when slots is closed
-	quit  chan struct{} // closed by stop
-	group sync.WaitGroup
+	slots  chan *slot    // in the order of the log; closed at the end
+	err    error         // of reading; valid when slots is closed
+	quit   chan struct{} // closed by stop
+	spares chan *value   // not in use any more
+	group  sync.WaitGroup
 }
 
 // startDecoding begins at position from, where a segment begins or the log
 // ends, and ends after the one that holds upTo. busy is how many cores the
 // caller keeps busy itself. The caller must stop it.
 func startDecoding(d disk, from, upTo uint64, busy int) *ahead {
-	a := &ahead{slots: make(chan *slot, decodeAhead), quit: make(chan struct{})}
+	a := &ahead{slots: make(chan *slot, decodeAhead), quit: make(chan struct{}), spares: make(chan *value, decodeAhead)}
 	work := make(chan *slot, decodeAhead)
 	for range max(1, runtime.GOMAXPROCS(0)-busy) {
 		a.group.Go(func() {
 			debug.SetPanicOnFault(true)
+			var u unpacker
 			for s := range work {
-				s.decode()
+				s.value = a.spare()
+				s.decode(&u)
 				close(s.done)
 			}
 		})
@@ -64,6 +67,24 @@ func (a *ahead) stop() {
 	for range a.slots { // let the reader get on
 	}
 	a.group.Wait()
+}
+
+// spare returns a value whose memory is to be used again.
+func (a *ahead) spare() *value {
+	select {
+	case v := <-a.spares:
+		return v
+	default:
+		return &value{}
+	}
+}
+
+// done takes back the value of s, of which nothing may be in use any more.
+func (a *ahead) done(s *slot) {
+	select {
+	case a.spares <- s.value:
+	default:
+	}
 }
 
 var errEnough = errors.New("enough was read")
@@ -128,11 +149,11 @@ func (a *ahead) value(b bucket, k, data []byte, from, upTo uint64, work chan<- *
 
 // decode decodes the part. Whatever the decoder does with bytes that nobody
 // encoded, it ends in an error here.
-func (s *slot) decode() {
+func (s *slot) decode(u *unpacker) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.err = &CorruptError{LSN: s.part.lsn, Detail: fmt.Sprintf("decoding it panics: %v", p)}
 		}
 	}()
-	s.value, s.err = s.part.decode()
+	s.err = s.part.decodeTo(s.value, u)
 }

@@ -286,7 +286,7 @@ func TestUnknownWay(t *testing.T) {
 	entries := entriesOf(newPast(1).ops(t, 3).Ops, 1)
 	for via := range Via(provVia) {
 		entries[1].prov.via = via
-		data, err := appendValue(nil, entries)
+		data, err := encodeValue(entries)
 		must(t, err)
 		if err := checkValue(1, data); (via < viaEnd) != (err == nil) || err != nil && !isA[*CorruptError](err) {
 			t.Errorf("way %d: %v", via, err)
@@ -299,13 +299,13 @@ func TestUnknownWay(t *testing.T) {
 func TestValues(t *testing.T) {
 	for seed := range uint64(6) {
 		entries := entriesOf(newPast(seed).ops(t, 30).Ops, 1+seed*1000)
-		plain, err := appendValue(nil, entries)
+		plain, err := encodeValue(entries)
 		must(t, err)
-		must(t, sameEntries(plain, entries))
+		must(t, new(encoder).same(plain, entries))
 		half := len(entries) / 2
 		var parts []part
 		for _, es := range [][]entry{entries[:half], entries[half:]} {
-			v, err := appendValue(nil, es)
+			v, err := encodeValue(es)
 			must(t, err)
 			p, err := openValue(es[0].lsn, v)
 			must(t, err)
@@ -348,7 +348,7 @@ func TestValues(t *testing.T) {
 // FuzzValue decodes values whose checksums are right and whose bodies are not.
 func FuzzValue(f *testing.F) {
 	entries := entriesOf(newPast(1).ops(f, 12).Ops, 1)
-	plain, err := appendValue(nil, entries)
+	plain, err := encodeValue(entries)
 	must(f, err)
 	parts, err := openValue(1, plain)
 	must(f, err)

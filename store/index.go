@@ -141,18 +141,12 @@ func chunk(entries []entry, max int) int {
 	return len(entries)
 }
 
-// newSegment describes the value made of entries.
-func newSegment(entries []entry) segment {
+// newSegment describes the value made of entries, which are by authors.
+func newSegment(entries []entry, authors []author) segment {
 	s := segment{lsn: entries[0].lsn, events: entries[len(entries)-1].last() - entries[0].lsn + 1, ops: len(entries)}
-	at := make(map[genome.ReplicaID]int) // index into s.authors; looked up only
-	for i := range entries {
-		op := &entries[i].op
-		if j, ok := at[op.Dot.Replica]; ok {
-			s.authors[j].last = op.Last()
-			continue
-		}
-		at[op.Dot.Replica] = len(s.authors)
-		s.authors = append(s.authors, segmentAuthor{op.Dot.Replica, op.Dot.Seq, op.Last(), entries[i].chain})
+	for _, a := range authors {
+		first := &entries[a.first]
+		s.authors = append(s.authors, segmentAuthor{a.replica, first.op.Dot.Seq, entries[a.last].op.Last(), first.chain})
 	}
 	slices.SortFunc(s.authors, func(a, b segmentAuthor) int { return cmp.Compare(a.replica, b.replica) })
 	return s
@@ -162,9 +156,9 @@ func newSegment(entries []entry) segment {
 // against what comes before.
 func (x *index) addSegment(v *value) error {
 	s := segment{lsn: v.lsn, events: v.events, ops: len(v.block.Ops)}
-	at := make(map[genome.ReplicaID]int, len(v.block.Heads)) // index into s.authors; looked up only
+	var at numbering // index into s.authors
 	for _, h := range v.block.Heads {
-		at[h.Replica] = len(s.authors)
+		at.of(h.Replica)
 		s.authors = append(s.authors, segmentAuthor{replica: h.Replica, last: h.Seq, chain: x.head(h.Replica).Chain})
 	}
 	lsn, met := v.lsn, 0
@@ -173,8 +167,8 @@ func (x *index) addSegment(v *value) error {
 		op := &v.block.Ops[i]
 		r := op.Dot.Replica
 		if last < 0 || s.authors[last].replica != r {
-			j, ok := at[r]
-			if !ok {
+			j := at.of(r)
+			if j == len(s.authors) {
 				return fmt.Errorf("no chain is given for %v", r)
 			}
 			if last = j; s.authors[j].first == 0 {

@@ -383,6 +383,7 @@ func (l *Log) Scan(ctx context.Context) (ops int, events uint64, err error) {
 			return ops, events, withPath(s.err, l.path)
 		}
 		ops, events = ops+len(s.value.block.Ops), events+s.value.events
+		ahead.done(s)
 	}
 	return ops, events, withPath(ahead.err, l.path)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 
 	"crdt-genome/genome"
@@ -109,28 +110,39 @@ func appendPackedBody(dst, body []byte) ([]byte, error) {
 	return genome.AppendPacked(append(dst, packed...), block)
 }
 
+// An unpacker unpacks bodies and keeps its memory from one to the next. The
+// zero unpacker is ready.
+type unpacker struct {
+	block genome.Unpacker
+	src   bytes.Reader
+	flate io.ReadCloser // reads src; nil at first
+}
+
 // unpackBody returns the body that data was packed from, byte for byte.
-func unpackBody(data []byte) ([]byte, error) {
+func unpackBody(data []byte) ([]byte, error) { return new(unpacker).appendBody(nil, data) }
+
+// appendBody appends the body that data was packed from.
+func (u *unpacker) appendBody(dst, data []byte) ([]byte, error) {
 	size, n := binary.Uvarint(data)
 	packed, m := binary.Uvarint(data[max(n, 0):])
 	if n <= 0 || m <= 0 || size > maxBody || max(packed, 1) > uint64(len(data)-n-m) {
-		return nil, errors.New("the origins are cut short")
+		return dst, errors.New("the origins are cut short")
 	}
 	data = data[n+m:]
-	body := make([]byte, 0, int(size)+2*len(data))
+	dst = slices.Grow(dst, int(size)+2*len(data))
 	if packed == 0 {
 		if size > uint64(len(data)) {
-			return nil, errors.New("the origins are cut short")
+			return dst, errors.New("the origins are cut short")
 		}
-		body, data = append(body, data[:size]...), data[size:]
+		dst, data = append(dst, data[:size]...), data[size:]
 	} else {
 		var err error
-		if body, err = appendInflated(body, data[:packed], int(size)); err != nil {
-			return nil, err
+		if dst, err = u.appendInflated(dst, data[:packed], int(size)); err != nil {
+			return dst, err
 		}
 		data = data[packed:]
 	}
-	return genome.AppendUnpacked(body, data, maxBody)
+	return u.block.Append(dst, data, maxBody)
 }
 
 // deflaters keeps what deflate works with, nearly a megabyte each.
@@ -155,14 +167,20 @@ func deflate(data []byte) []byte {
 }
 
 // appendInflated appends the size bytes that data holds deflated.
-func appendInflated(dst, data []byte, size int) ([]byte, error) {
+func (u *unpacker) appendInflated(dst, data []byte, size int) ([]byte, error) {
+	u.src.Reset(data)
+	if u.flate == nil {
+		u.flate = flate.NewReader(&u.src)
+	} else if err := u.flate.(flate.Resetter).Reset(&u.src, nil); err != nil {
+		return dst, fmt.Errorf("the origins are damaged: %v", err)
+	}
 	buf := bytes.NewBuffer(dst)
-	n, err := io.Copy(buf, io.LimitReader(flate.NewReader(bytes.NewReader(data)), int64(size)+1))
+	n, err := io.Copy(buf, io.LimitReader(u.flate, int64(size)+1))
 	if err != nil {
-		return nil, fmt.Errorf("the origins are damaged: %v", err)
+		return dst, fmt.Errorf("the origins are damaged: %v", err)
 	}
 	if n != int64(size) {
-		return nil, fmt.Errorf("the origins are not the %d bytes that they should be", size)
+		return dst, fmt.Errorf("the origins are not the %d bytes that they should be", size)
 	}
 	return buf.Bytes(), nil
 }

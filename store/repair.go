@@ -286,7 +286,7 @@ func writeSegments(ctx context.Context, d disk, entries []entry) error {
 			continue
 		}
 		n := chunk(entries, sealOps)
-		data, err := appendValue(nil, entries[:n])
+		data, err := encodeValue(entries[:n])
 		if err != nil {
 			return err
 		}

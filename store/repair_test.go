@@ -442,7 +442,7 @@ func forgeRecord(t *testing.T, path string, entries []entry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := appendValue(nil, entries)
+	data, err := encodeValue(entries)
 	if err == nil {
 		err = d.commit([]write{{bucketTail, lsnKey(entries[0].lsn), data},
 			putMeta(metaLast, binary.LittleEndian.AppendUint64(nil, entries[len(entries)-1].last()))})
@@ -455,7 +455,7 @@ func forgeRecord(t *testing.T, path string, entries []entry) {
 // TestMend turns back every bit of a record.
 func TestMend(t *testing.T) {
 	op := genome.Op{Kind: genome.Insert, Dot: genome.Dot{Replica: genome.NewReplicaID(3, 7), Seq: 1}, Genes: bytes.Repeat([]byte{1, 2, 3}, 200)}
-	v, err := appendValue(nil, []entry{{op: op, lsn: 5, chain: genome.NewChain(op.Dot.Replica)}})
+	v, err := encodeValue([]entry{{op: op, lsn: 5, chain: genome.NewChain(op.Dot.Replica)}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,6 +110,9 @@ func (r *replayer) values(d disk) error {
 		if err := r.value(s); err != nil {
 			return err
 		}
+		if s.bucket == bucketSeg { // the index keeps the ops of the tail
+			ahead.done(s)
+		}
 	}
 	return ahead.err
 }
@@ -158,18 +161,19 @@ func (r *replayer) apply(v *value) (err error) {
 	if v.last() <= r.at {
 		return nil
 	}
-	for i := range v.block.Ops {
-		op := &v.block.Ops[i]
+	for ops := v.block.Ops; len(ops) > 0; {
+		n, end := r.stretch(ops, lsn)
 		if lsn > r.at {
-			if err := applyNext(r.g, op); err != nil {
-				return &CorruptError{LSN: lsn, Detail: err.Error()}
+			done, err := r.g.Replay(ops[:n])
+			if err != nil {
+				return &CorruptError{LSN: lsn + eventsOf(ops[:done]), Detail: err.Error()}
 			}
-			r.at = lsn + uint64(op.Len()) - 1
-			if _, ok := r.marks[r.at]; ok {
-				r.marks[r.at] = r.g.Digest()
+			r.at = end
+			if _, ok := r.marks[end]; ok {
+				r.marks[end] = r.g.Digest()
 			}
 		}
-		lsn += uint64(op.Len())
+		ops, lsn = ops[n:], end+1
 	}
 	if v.last() != r.at {
 		return &CorruptError{LSN: v.lsn, Detail: fmt.Sprintf("an op crosses the checkpoint's position %d", r.at)}
@@ -180,6 +184,32 @@ func (r *replayer) apply(v *value) (err error) {
 		}
 	}
 	return nil
+}
+
+// stretch returns how many of ops, the first of which is at lsn, are to be
+// replayed or passed over in one go, and where they end: at a mark, at r.at, or
+// all of them.
+func (r *replayer) stretch(ops []genome.Op, lsn uint64) (n int, end uint64) {
+	all := lsn + eventsOf(ops) - 1
+	if lsn > r.at && len(r.marks) == 0 {
+		return len(ops), all
+	}
+	for end = lsn - 1; n < len(ops); {
+		end += uint64(ops[n].Len())
+		n++
+		if _, ok := r.marks[end]; ok || end == r.at {
+			break
+		}
+	}
+	return n, end
+}
+
+// eventsOf counts the unit events of ops.
+func eventsOf(ops []genome.Op) (n uint64) {
+	for i := range ops {
+		n += uint64(ops[i].Len())
+	}
+	return n
 }
 
 // applyNext applies an op that must be applicable as it stands.

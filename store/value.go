@@ -2,9 +2,11 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 	"time"
 
 	"crdt-genome/genome"
@@ -89,6 +91,9 @@ type value struct {
 	crc    uint32
 	block  genome.Block
 	provs  []provRun
+
+	memory []byte // of the body, if it was packed
+	reader genome.BlockReader
 }
 
 func (v *value) last() uint64 { return v.lsn + v.events - 1 }
@@ -110,38 +115,6 @@ func (v *value) each(fn func(i int, e entry) bool) {
 	}
 }
 
-// appendValue appends the value of entries, which must follow each other
-// without a gap, at least one and at most sealOps.
-func appendValue(dst []byte, entries []entry) ([]byte, error) {
-	b := genome.Block{Ops: make([]genome.Op, len(entries))}
-	var events uint64
-	last := make(map[genome.ReplicaID]int) // index into b.Heads; looked up only
-	for i := range entries {
-		e := &entries[i]
-		b.Ops[i] = e.op
-		events += uint64(e.op.Len())
-		h := genome.Head{Replica: e.op.Dot.Replica, Seq: e.op.Last(), Chain: e.chain.Extend(e.op)}
-		if j, ok := last[h.Replica]; ok {
-			b.Heads[j] = h
-		} else {
-			last[h.Replica] = len(b.Heads)
-			b.Heads = append(b.Heads, h)
-		}
-	}
-	if events > math.MaxUint32 {
-		return dst, fmt.Errorf("%d events in one value", events)
-	}
-	start := len(dst)
-	dst = append(dst, make([]byte, valueHeaderLen)...)
-	dst = appendProvs(dst, entries)
-	dst, err := genome.AppendBlock(dst, b)
-	if err != nil {
-		return dst[:start], err
-	}
-	putHeader(dst[start:], codecBlock, len(b.Heads), events, entries[0].lsn)
-	return dst, nil
-}
-
 // putHeader completes the value v, whose body is there.
 func putHeader(v []byte, codec byte, authors int, events, lsn uint64) {
 	binary.LittleEndian.PutUint16(v[0:], valueMagic)
@@ -156,31 +129,6 @@ func putHeader(v []byte, codec byte, authors int, events, lsn uint64) {
 // valueSum is the checksum of a value: of all but the checksum itself.
 func valueSum(v []byte) uint32 {
 	return crc32.Update(crc32.Checksum(v[:24], castagnoli), castagnoli, v[valueHeaderLen:])
-}
-
-func appendProvs(dst []byte, entries []entry) []byte {
-	var runs []provRun
-	for i := range entries {
-		if n := len(runs); n > 0 && runs[n-1].prov == entries[i].prov {
-			runs[n-1].n++
-		} else {
-			runs = append(runs, provRun{1, entries[i].prov})
-		}
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(runs)))
-	ms := int64(0)
-	for _, r := range runs {
-		dst = binary.AppendUvarint(dst, uint64(r.n))
-		dst = binary.AppendVarint(dst, r.ms-ms)
-		ms = r.ms
-		if r.known {
-			dst = append(dst, byte(r.via)|provFromKnown)
-			dst = binary.AppendUvarint(dst, uint64(r.from))
-		} else {
-			dst = append(dst, byte(r.via))
-		}
-	}
-	return dst
 }
 
 // valueSpan returns how many events the value says it holds, without checking
@@ -270,24 +218,38 @@ func checkValue(key uint64, data []byte) error {
 
 // decode decodes and checks the part. The value keeps the part's data.
 func (p *part) decode() (*value, error) {
+	v := &value{}
+	if err := p.decodeTo(v, nil); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// decodeTo does so into v, whose memory it uses again, and unpacks with u, or
+// with an unpacker of its own if that is nil.
+func (p *part) decodeTo(v *value, u *unpacker) error {
 	body := p.data
 	if p.packed {
-		var err error
-		if body, err = unpackBody(p.data); err != nil {
-			return nil, p.bad("%v", err)
+		if u == nil {
+			u = &unpacker{}
 		}
+		var err error
+		if body, err = u.appendBody(v.memory[:0], p.data); err != nil {
+			return p.bad("%v", err)
+		}
+		v.memory = body
 	}
-	v := &value{lsn: p.lsn, events: p.events, size: len(p.data), crc: p.crc}
+	v.lsn, v.events, v.size, v.crc = p.lsn, p.events, len(p.data), p.crc
 	if !p.packed {
 		v.size += valueHeaderLen
 	}
 	if err := v.decodeBody(body); err != nil {
-		return nil, p.bad("%v", err)
+		return p.bad("%v", err)
 	}
 	if p.authors >= 0 && p.authors != min(len(v.block.Heads), math.MaxUint16) {
-		return nil, p.bad("%d authors, not %d", len(v.block.Heads), p.authors)
+		return p.bad("%d authors, not %d", len(v.block.Heads), p.authors)
 	}
-	return v, nil
+	return nil
 }
 
 func (v *value) decodeBody(body []byte) error {
@@ -295,7 +257,7 @@ func (v *value) decodeBody(body []byte) error {
 	if err != nil {
 		return err
 	}
-	if v.block, err = genome.DecodeBlock(rest, sealOps); err != nil {
+	if err := v.decodeBlock(rest); err != nil {
 		return err
 	}
 	if len(v.block.Ops) == 0 || len(v.block.Ops) != ops || len(v.block.Heads) == 0 {
@@ -311,9 +273,26 @@ func (v *value) decodeBody(body []byte) error {
 	return nil
 }
 
+// decodeBlock does what [genome.DecodeBlock] does, in memory that is there.
+func (v *value) decodeBlock(data []byte) (err error) {
+	if err := v.reader.Open(data, sealOps); err != nil {
+		return err
+	}
+	n := v.reader.Len()
+	v.block.Ops = slices.Grow(v.block.Ops[:0], n)[:n]
+	for i := range v.block.Ops {
+		if !v.reader.Next(&v.block.Ops[i]) {
+			return v.reader.Err()
+		}
+	}
+	v.block.Heads, err = v.reader.Close()
+	return err
+}
+
 // decodeProvs returns for how many ops there is provenance, and what follows.
 func (v *value) decodeProvs(b []byte) (ops int, rest []byte, err error) {
-	errShort := fmt.Errorf("ends in the origins")
+	errShort := errors.New("ends in the origins")
+	v.provs = v.provs[:0]
 	runs, n := binary.Uvarint(b)
 	if n <= 0 || runs > sealOps {
 		return 0, nil, errShort

@@ -86,7 +86,7 @@ func (a *Actor) commit(batch []*request) (err error) {
 	}
 	if job.any {
 		start := time.Now()
-		writes, segs, err := job.encode() // 2. what is to be written, checked
+		writes, segs, err := job.encode(a.encoding) // 2. what is to be written, checked
 		if err != nil {
 			return err
 		}
@@ -157,23 +157,24 @@ func (a *Actor) admit(batch []*request) (job, error) {
 }
 
 // encode turns the job into writes, and into segments if it seals.
-func (j *job) encode() (writes []write, segs []segment, err error) {
+func (j *job) encode(c *encoding) (writes []write, segs []segment, err error) {
+	var pieces []piece
 	for rest := j.entries; len(rest) > 0; {
 		n := chunk(rest, j.size)
-		v, err := appendValue(nil, rest[:n])
-		if err != nil {
-			return nil, nil, fmt.Errorf("encode ops from %d on: %w", rest[0].lsn, err)
-		}
+		pieces = append(pieces, piece{entries: rest[:n]})
+		rest = rest[n:]
+	}
+	if err := c.values(pieces, j.seal); err != nil {
+		return nil, nil, err
+	}
+	for i := range pieces {
+		p := &pieces[i]
 		b := bucketTail
 		if j.seal {
 			b = bucketSeg
-			segs = append(segs, newSegment(rest[:n]))
-			if err := sameEntries(v, rest[:n]); err != nil {
-				return nil, nil, err
-			}
+			segs = append(segs, p.seg)
 		}
-		writes = append(writes, write{b, lsnKey(rest[0].lsn), v})
-		rest = rest[n:]
+		writes = append(writes, write{b, lsnKey(p.entries[0].lsn), p.data})
 	}
 	for _, key := range j.tail {
 		writes = append(writes, write{bucketTail, lsnKey(key), nil})
@@ -187,26 +188,6 @@ func (j *job) encode() (writes []write, segs []segment, err error) {
 	writes = append(writes, j.also...)
 	writes = append(writes, putMeta(metaLast, binary.LittleEndian.AppendUint64(nil, j.last)))
 	return writes, segs, nil
-}
-
-// sameEntries decodes a sealed value and compares it with what went in, before
-// the only other copy is deleted.
-func sameEntries(data []byte, entries []entry) error {
-	v, err := decodeValue(entries[0].lsn, data)
-	if err != nil {
-		return fmt.Errorf("a new segment cannot be read: %w", err)
-	}
-	n := 0
-	v.each(func(i int, e entry) bool {
-		if i < len(entries) && e.lsn == entries[i].lsn && e.prov == entries[i].prov && sameOp(&e.op, &entries[i].op) {
-			n++
-		}
-		return true
-	})
-	if n != len(entries) || len(v.block.Ops) != n {
-		return fmt.Errorf("a new segment at op %d does not say what the tail says", entries[0].lsn)
-	}
-	return nil
 }
 
 func sameOp(a, b *genome.Op) bool {
