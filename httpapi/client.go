@@ -232,6 +232,9 @@ func (c *Client) GenomeIfNot(ctx context.Context, known genome.Digest) (GenomeRe
 		g.Ops, _ = strconv.ParseUint(h.Get(headerOps), 10, 64) // only shown
 		g.LogBytes, _ = strconv.ParseInt(h.Get(headerLogBytes), 10, 64)
 		if g.NotModified = resp.StatusCode == http.StatusNotModified; g.NotModified {
+			if g.Digest != known {
+				return fmt.Errorf("%s/genome: 304 for a genome that we have not got", c.base)
+			}
 			return nil
 		}
 		b, err := io.ReadAll(resp.Body)

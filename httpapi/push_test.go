@@ -21,61 +21,95 @@ import (
 
 // A peer that is away for a day costs next to nothing: no goroutine, no memory
 // and no request for each op. When it is back it gets all. The clock is fake.
+// What it costs is over what a day costs an actor that has no peers at all.
 func TestDeadPeerForADay(t *testing.T) {
+	dead, days := amount(t, "CRDT_GENOME_DEAD_PEERS", 1), amount(t, "CRDT_GENOME_DEAD_DAYS", 1)
+	aloneGoroutines, aloneHeap := dayOf(t, 0, days)
+	goroutines, heap := dayOf(t, dead, days)
+	goroutines, heap = goroutines-aloneGoroutines, heap-aloneHeap
+	figure(t, "dead-peer-goroutines %d over those of an actor without peers, %d dead for %d days, %d ops", goroutines, dead, days, days*opsPerDay)
+	figure(t, "dead-peer-heap-KiB %d over that of an actor without peers", heap>>10)
+	if goroutines > 10*dead {
+		t.Errorf("%d goroutines more than without peers", goroutines)
+	}
+	if heap > int64(dead)<<20 {
+		t.Errorf("the heap grew by %d bytes more than without peers", heap)
+	}
+}
+
+const opsPerDay = 24 * 60 * 60
+
+// dayOf lets an actor make an op a second, of which those of a minute come at
+// once, while all its peers are dead. It returns its goroutines at the end and
+// what its heap grew by.
+func dayOf(t *testing.T, dead, days int) (goroutines int, heap int64) {
 	synctest.Test(t, func(t *testing.T) {
 		var tries, bodies atomic.Int64
-		l := newLab(t, 2, func(c *Config) {
+		l := newLab(t, 1+dead, func(c *Config) {
 			c.VerifyInterval, c.PullInterval = 5*time.Second, 10*time.Second
 			c.Log = c.Log.Level(4) // errors only: a day of lines is no memory of ours
 		})
 		l.mem = true
-		l.faults = func(from, to int) fault { return fault{instead: refuseAndCount(&tries, &bodies)} }
-		away := l.faults
-		l.faults = nil
 		l.startAll()
 		n := l.nodes[0]
-		time.Sleep(time.Minute) // they know each other before it goes away
-		l.stop(1)
-		l.setFaults(away)
+		time.Sleep(time.Minute) // they know each other before they go away
+		for i := range dead {
+			l.stop(1 + i)
+		}
+		l.setFaults(func(from, to int) fault { return fault{instead: refuseAndCount(&tries, &bodies)} })
 		time.Sleep(time.Minute)
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		goroutines := runtime.NumGoroutine()
-		const minutes, perMinute = 24 * 60, 60
-		for range minutes {
-			mustInsert(t, n, 0, make([]byte, perMinute)...)
+		before, others := liveHeap(), runtime.NumGoroutine()-ours()
+		for range days * 24 * 60 {
+			mustInsert(t, n, 0, make([]byte, 60)...)
 			time.Sleep(time.Minute)
 		}
-		if got := runtime.NumGoroutine(); got > goroutines+10 {
-			t.Errorf("%d goroutines, %d before", got, goroutines)
+		goroutines, heap = runtime.NumGoroutine()-others, liveHeap()-before
+		// Rounds every 5 s, pulls every 10 s of which one peer has its turn, and a
+		// sender at half of 30 s on average.
+		if got, most := tries.Load(), int64(days*opsPerDay*dead*(1+2+1)/5); got > most {
+			t.Errorf("%d requests in %d days, want ≤ %d", got, days, most)
 		}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 { // the genome itself is among it
-			t.Errorf("the heap grew by %d bytes", grown)
+		if got := bodies.Load(); got > int64(dead*probeAfter) {
+			t.Errorf("%d POSTs to peers that do not answer, want probes instead", got)
 		}
-		// Rounds every 5 s, pulls every 10 s, and a sender at half of 30 s on average.
-		if got := tries.Load(); got > 24*3600*(1+2+1)/5 {
-			t.Errorf("%d requests in a day", got)
-		}
-		if got := bodies.Load(); got > probeAfter {
-			t.Errorf("%d POSTs to a peer that does not answer, want probes instead", got)
+		if rate := float64(tries.Load()) / float64(days*opsPerDay*max(dead, 1)); rate > 2 {
+			t.Errorf("%.2f requests a second for each peer", rate)
 		}
 		l.setFaults(nil)
-		m := l.start(1)
-		for range 120 { // the sender pauses for at most 30 s
-			if m.actor.LSN() == n.actor.LSN() {
-				break
-			}
+		for i := range dead {
+			l.start(1 + i)
+		}
+		for range 120 { // a sender pauses for at most 30 s
 			time.Sleep(time.Second)
 		}
-		if got, want := m.actor.LSN(), uint64(minutes*perMinute); got != want {
-			t.Errorf("2 minutes after it is back the peer holds %d ops, want %d", got, want)
+		for i, m := range l.nodes {
+			if got, want := m.actor.LSN(), uint64(days*opsPerDay); got != want {
+				t.Errorf("2 minutes after they are back, actor %d holds %d ops, want %d", i, got, want)
+			}
+			l.stop(i)
 		}
-		l.stop(0)
-		l.stop(1)
 	})
+	return goroutines, heap
+}
+
+// liveHeap returns the bytes that are in use.
+func liveHeap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what the first one has found to have a finalizer
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// ours counts the goroutines that run code of nodes.
+func ours() (k int) {
+	stacks := make([]byte, 16<<20)
+	for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		if strings.Contains(stack, "crdt-genome/httpapi.(*") || strings.Contains(stack, "crdt-genome/store.(*") {
+			k++
+		}
+	}
+	return k
 }
 
 // refuseAndCount is a peer that is away.
@@ -94,7 +128,7 @@ type crowd struct {
 	mu     sync.Mutex
 	back   bool // they answer
 	vv     map[string]genome.Version
-	asked  map[string][]time.Time // requests of the sender, by peer
+	asked  map[string][]time.Time // requests, by peer
 	most   int                    // requests under way at once, over all
 	flying int
 }
@@ -105,9 +139,7 @@ func (c *crowd) roundTrip(r *http.Request) (*http.Response, error) {
 	c.flying++
 	c.most = max(c.most, c.flying)
 	back := c.back
-	if r.URL.Path == "/livez" || r.URL.Path == "/v1/vv" || r.Method == "POST" {
-		c.asked[host] = append(c.asked[host], time.Now())
-	}
+	c.asked[host] = append(c.asked[host], time.Now())
 	c.mu.Unlock()
 	time.Sleep(10 * time.Millisecond)
 	defer func() {
@@ -177,6 +209,7 @@ func TestHundredPeersReturnAtOnce(t *testing.T) {
 		c.mu.Unlock()
 		time.Sleep(90 * time.Second)
 		l.stop(0)
+		busiest := 0
 		for i := range peers {
 			host := name(1 + i)
 			if got := c.vv[host].Ops(); got != 600 {
@@ -185,16 +218,19 @@ func TestHundredPeersReturnAtOnce(t *testing.T) {
 			if first := c.asked[host][0].Sub(returned); first > backoffMax {
 				t.Errorf("%s was first asked after %v", host, first)
 			}
-			// A verification asks as well, and wakes pull and push.
-			if got := len(c.asked[host]); got > 60 {
-				t.Errorf("%s was asked %d times in 90 s", host, got)
-			}
+			// Two requests a second, of all kinds: the first of them may come
+			// together, so it is counted over ten seconds.
 			for j, at := range c.asked[host] {
-				if j+10 < len(c.asked[host]) && c.asked[host][j+10].Sub(at) < time.Second {
-					t.Errorf("%s was asked more than 10 times in a second", host)
-					break
+				k := j
+				for k < len(c.asked[host]) && c.asked[host][k].Sub(at) < 10*time.Second {
+					k++
 				}
+				busiest = max(busiest, k-j)
 			}
+		}
+		figure(t, "returning-peer-requests/s %.1f at most to one of %d peers, over 10 s; %d under way at once", float64(busiest)/10, peers, c.most)
+		if busiest > 20 {
+			t.Errorf("a peer was asked %d times in 10 s", busiest)
 		}
 		if c.most > 2*peers+verifyParallel {
 			t.Errorf("%d requests were under way at once", c.most)
