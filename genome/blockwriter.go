@@ -101,9 +101,13 @@ func (w *BlockWriter) usual(op *Op) bool {
 		return false
 	}
 	w.records = append(w.records, op.kindBits()|byte(n)<<tagShift, byte(d))
-	w.text = append(w.text, op.Genes...)
 	r.nextSeq += n
 	if op.Kind == Insert {
+		if n == 1 { // typing: not worth a call
+			w.text = append(w.text, op.Genes[0])
+		} else {
+			w.text = append(w.text, op.Genes...)
+		}
 		r.nextGene += n
 		c.ref = c.author
 	}

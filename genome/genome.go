@@ -122,24 +122,35 @@ func (g *Genome) SetSelf(r ReplicaID) error {
 // [ErrIndex], [ErrRun], [ErrReadOnly] or [ErrFull] and then changes nothing.
 // O(log n + len(genes)).
 func (g *Genome) Insert(index int, genes []byte) (op Op, err error) {
+	err = g.InsertTo(&op, index, genes)
+	return op, err
+}
+
+// InsertTo does what [Genome.Insert] does and puts the op where op is, or
+// leaves that alone if it fails: the form for those who insert millions.
+func (g *Genome) InsertTo(op *Op, index int, genes []byte) error {
 	switch {
 	case !g.self.Valid():
-		return op, ErrReadOnly
+		return ErrReadOnly
 	case index < 0 || index > g.Len():
-		return op, fmt.Errorf("insert at %d of %d: %w", index, g.Len(), ErrIndex)
+		return fmt.Errorf("insert at %d of %d: %w", index, g.Len(), ErrIndex)
 	case len(genes) == 0 || len(genes) > MaxRun:
-		return op, ErrRun
+		return ErrRun
 	case !g.room(len(genes)):
-		return op, ErrFull
+		return ErrFull
 	}
 	rep := g.own()
+	kept := g.keep(genes)
+	parent, side := g.list.InsertAt(rep, index, kept)
+	// Field by field: a literal is made elsewhere and then copied, in words of
+	// another size, for which the processor waits.
+	op.Kind, op.Side, op.Reverse = Insert, Side(side), false
 	op.Dot = Dot{g.self, g.reps[rep].Seq + 1}
-	op.Gene = uint64(g.list.Genes(rep))
-	op.Genes = g.keep(genes)
-	parent, side := g.list.InsertAt(rep, index, op.Genes)
-	op.Ref, op.Side = g.geneID(parent), Side(side)
-	g.advance(rep, &op)
-	return op, nil
+	op.Gene = uint64(g.list.Genes(rep)) - uint64(len(genes))
+	op.Ref = g.geneID(parent)
+	op.Count, op.Genes = 0, kept
+	g.advance(rep, op)
+	return nil
 }
 
 // room reports whether n more genes may be inserted.
@@ -159,7 +170,11 @@ func (g *Genome) keep(genes []byte) []byte {
 		g.text = make([]byte, 0, keepChunk)
 	}
 	start := len(g.text)
-	g.text = append(g.text, genes...)
+	if len(genes) == 1 { // typing: not worth a call
+		g.text = append(g.text, genes[0])
+	} else {
+		g.text = append(g.text, genes...)
+	}
 	return g.text[start:len(g.text):len(g.text)]
 }
 
@@ -168,37 +183,51 @@ func (g *Genome) keep(genes []byte) []byte {
 // [ErrIndex], [ErrRun] or [ErrReadOnly] and then changes nothing.
 // O(count + runs × log n).
 func (g *Genome) Delete(index, count int) ([]Op, error) {
-	switch {
-	case !g.self.Valid():
-		return nil, ErrReadOnly
-	case count < 1:
-		return nil, ErrRun
-	case index < 0 || index > g.Len() || count > g.Len()-index:
-		return nil, fmt.Errorf("delete %d from %d of %d: %w", count, index, g.Len(), ErrIndex)
-	}
-	rep := g.own()
 	if len(g.deletes) == cap(g.deletes) {
 		g.deletes = make([]Op, 0, keepOps)
 	}
-	ops := g.deletes[len(g.deletes):]
+	used := len(g.deletes)
+	ops, err := g.AppendDelete(g.deletes[used:], index, count)
+	if err != nil {
+		return nil, err
+	}
+	if cap(ops) <= cap(g.deletes)-used { // still in the chunk
+		g.deletes = g.deletes[:used+len(ops)]
+	}
+	return slices.Clip(ops), nil
+}
+
+// AppendDelete does what [Genome.Delete] does and appends the ops to dst: the
+// form for those who delete millions and use the memory of the ops again. If it
+// fails it returns dst unchanged.
+func (g *Genome) AppendDelete(dst []Op, index, count int) ([]Op, error) {
+	switch {
+	case !g.self.Valid():
+		return dst, ErrReadOnly
+	case count < 1:
+		return dst, ErrRun
+	case index < 0 || index > g.Len() || count > g.Len()-index:
+		return dst, fmt.Errorf("delete %d from %d of %d: %w", count, index, g.Len(), ErrIndex)
+	}
+	rep := g.own()
 	g.list.DeleteAt(index, count, func(first list.Ref, n uint32, reverse bool) {
 		for n > 0 { // a run may be longer than an op
 			part := min(n, MaxRun)
-			ops = append(ops, Op{Kind: Delete, Reverse: reverse, Count: uint64(part)})
-			op := &ops[len(ops)-1]
-			op.Dot = Dot{g.self, g.reps[rep].Seq + 1}
-			op.Gene = uint64(g.list.Genes(rep))
-			op.Ref = g.geneID(first)
-			g.advance(rep, op)
+			dst = append(dst, Op{
+				Kind:    Delete,
+				Reverse: reverse,
+				Dot:     Dot{g.self, g.reps[rep].Seq + 1},
+				Gene:    uint64(g.list.Genes(rep)),
+				Ref:     g.geneID(first),
+				Count:   uint64(part),
+			})
+			g.advance(rep, &dst[len(dst)-1])
 			first.Gene += part
 			n -= part
 		}
 	})
 	g.dead += count
-	if cap(ops) <= cap(g.deletes)-len(g.deletes) { // still in the chunk
-		g.deletes = g.deletes[:len(g.deletes)+len(ops)]
-	}
-	return slices.Clip(ops), nil
+	return dst, nil
 }
 
 // keepOps is how many ops of local deletions are allocated at once.

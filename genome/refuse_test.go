@@ -1,8 +1,10 @@
 package genome_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -355,5 +357,64 @@ func TestSelfAheadAsUsual(t *testing.T) {
 	}
 	if res, err := g.Apply(ins(dot(alice, 4), gene(alice, 2), "x")); code(err) != genome.CodeSelfAhead || g.Len() != 3 {
 		t.Errorf("Apply of an own event that is not held: %+v, %v", res, err)
+	}
+}
+
+// TestEditTo: InsertTo and AppendDelete do what Insert and Delete do, with memory
+// of the caller's, which they leave alone if they fail.
+func TestEditTo(t *testing.T) {
+	a, b := genome.New(alice), genome.New(alice)
+	var op genome.Op
+	dst := make([]genome.Op, 0, 8)
+	for i, genes := range []string{"abc", "x", "defgh"} {
+		want, err := a.Insert(i, []byte(genes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		op = genome.Op{Kind: genome.Delete, Side: genome.Left, Reverse: true, Count: 7} // all of it is overwritten
+		if err := b.InsertTo(&op, i, []byte(genes)); err != nil || !reflect.DeepEqual(op, want) {
+			t.Fatalf("InsertTo gives %+v, %v, Insert %+v", op, err, want)
+		}
+	}
+	want, err := a.Delete(0, 5)
+	if err != nil || len(want) < 2 {
+		t.Fatal(want, err)
+	}
+	dst = append(dst, op)
+	got, err := b.AppendDelete(dst, 0, 5)
+	if err != nil || !reflect.DeepEqual(got[0], op) || !reflect.DeepEqual(got[1:], want) {
+		t.Fatalf("AppendDelete gives %+v, %v, Delete %+v", got, err, want)
+	}
+	if &got[0] != &dst[0] {
+		t.Error("AppendDelete does not append to what it is given")
+	}
+	checkSame(t, a, b)
+	kept := op
+	for _, c := range []struct {
+		name string
+		g    *genome.Genome
+		i, n int
+		want error
+	}{
+		{"read only", genome.NewFromConfig(genome.Config{}), 0, 1, genome.ErrReadOnly},
+		{"below 0", b, -1, 1, genome.ErrIndex},
+		{"beyond the end", b, b.Len() + 1, 1, genome.ErrIndex},
+		{"nothing", b, 0, 0, genome.ErrRun},
+	} {
+		if err := c.g.InsertTo(&op, c.i, make([]byte, c.n)); !errors.Is(err, c.want) || !reflect.DeepEqual(op, kept) {
+			t.Errorf("InsertTo, %s: %v, %+v", c.name, err, op)
+		}
+		if out, err := c.g.AppendDelete(got, c.i, c.n); !errors.Is(err, c.want) || len(out) != len(got) {
+			t.Errorf("AppendDelete, %s: %v, %+v", c.name, err, out)
+		}
+	}
+	checkSame(t, a, b)
+}
+
+// checkSame compares two genomes that must be equal.
+func checkSame(t *testing.T, a, b *genome.Genome) {
+	t.Helper()
+	if x, y := a.AppendSnapshot(nil), b.AppendSnapshot(nil); !bytes.Equal(x, y) {
+		t.Errorf("snapshots differ:\n%x\n%x", x, y)
 	}
 }

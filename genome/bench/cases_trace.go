@@ -151,15 +151,25 @@ func (t *Trace) onList() any {
 
 func (t *Trace) onGenome() any {
 	g := newGenome(writer)
+	t.edit(g, func(*genome.Op) {})
+	return g
+}
+
+// edit makes the edits on g and hands each op to emit, which must not keep it.
+func (t *Trace) edit(g *genome.Genome, emit func(*genome.Op)) {
+	var ins genome.Op
+	var del []genome.Op
 	for _, e := range t.Edits {
 		if e.Del > 0 {
-			g.Delete(int(e.Pos), int(e.Del))
+			del, _ = g.AppendDelete(del[:0], int(e.Pos), int(e.Del))
+			for i := range del {
+				emit(&del[i])
+			}
 		}
-		if e.Ins > 0 {
-			g.Insert(int(e.Pos), t.Insert(e))
+		if e.Ins > 0 && g.InsertTo(&ins, int(e.Pos), t.Insert(e)) == nil {
+			emit(&ins)
 		}
 	}
-	return g
 }
 
 // emitted is a genome and the length of the blocks that carry all its ops.
@@ -174,26 +184,14 @@ func (t *Trace) emit() any {
 		out = make([]byte, 0, 1<<16)
 		e   = emitted{g: newGenome(writer)}
 	)
-	add := func(op *genome.Op) {
+	t.edit(e.g, func(op *genome.Op) {
 		if w.Len() == genome.MaxBatchOps {
 			out, _ = w.Append(out[:0], nil)
 			e.bytes += len(out)
 			w.Reset()
 		}
 		w.Add(op)
-	}
-	for _, edit := range t.Edits {
-		if edit.Del > 0 {
-			ops, _ := e.g.Delete(int(edit.Pos), int(edit.Del))
-			for i := range ops {
-				add(&ops[i])
-			}
-		}
-		if edit.Ins > 0 {
-			op, _ := e.g.Insert(int(edit.Pos), t.Insert(edit))
-			add(&op)
-		}
-	}
+	})
 	out, _ = w.Append(out[:0], nil)
 	e.bytes += len(out)
 	return e
