@@ -183,42 +183,55 @@ func (r *BlockReader) Next(op *Op) bool {
 	return r.usual(op) || r.next(op)
 }
 
-// usual reads the next op if its record has the shape that nearly all have: a
-// few events of the author of the record before, naming a gene near the cursor,
-// all numbers far from their bounds. Whatever is otherwise it leaves to next.
+// usual reads the next op if its record has the shape that nearly all have: no
+// gap, the author of the record before and the replica of the cursor, numbers of
+// few bytes and far from their bounds. Whatever is otherwise it leaves to next.
 func (r *BlockReader) usual(op *Op) bool {
-	const shape = tagAuthor | tagRef
-	if len(r.data) < 2 || r.named == 0 || r.data[0]&shape != 0 || r.data[1] >= 0x80 {
+	const shape, most = tagAuthor | tagRef, 1 + 2*shortBytes
+	data := r.data
+	if len(data) < most || r.named == 0 || data[0]&shape != 0 {
 		return false
 	}
-	c, kind, n, u := &r.cur, r.data[0]&tagKind, uint64(r.data[0]>>tagShift), uint64(r.data[1])
-	t := &r.table[c.author]
-	gene := c.gene + (u>>1 ^ -(u & 1))
-	if n == 0 || max(gene, t.nextSeq, t.nextGene) > MaxSeq-tagMaxRun {
+	kind, n := data[0]&tagKind, uint64(data[0]>>tagShift)
+	data = data[1:]
+	if n == 0 {
+		long, size := shortUvarint(data)
+		if n = uint64(long >> 1); long&runGap != 0 || n <= tagMaxRun || n > MaxRun {
+			return false
+		}
+		data = data[size:]
+	}
+	u, size := shortUvarint(data)
+	c := &r.cur
+	t, ref := &r.table[c.author], r.table[c.ref].id
+	gene := c.gene + uint64(int64(u>>1)^-int64(u&1))
+	if size == 0 || max(gene, t.nextSeq, t.nextGene) > MaxSeq-MaxRun {
 		return false
 	}
-	ref := r.table[c.ref].id
+	// Field by field: see InsertTo.
+	op.Side, op.Reverse = Right, false
+	op.Dot, op.Gene = Dot{t.id, t.nextSeq}, t.nextGene
 	switch {
 	case kind < 2:
 		if n > uint64(len(r.text)) {
 			return false
 		}
-		*op = Op{Side: Side(kind), Dot: Dot{t.id, t.nextSeq}, Gene: t.nextGene, Ref: GeneID{ref, gene}, Genes: r.text[:n:n]}
-		r.text = r.text[n:]
+		op.Kind, op.Side, op.Ref, op.Count = Insert, Side(kind), GeneID{ref, gene}, 0
+		op.Genes, r.text = r.text[:n:n], r.text[n:]
 		t.nextGene += n
 		c.ref, c.gene = c.author, t.nextGene-1
 	case kind == 2:
-		*op = Op{Kind: Delete, Dot: Dot{t.id, t.nextSeq}, Gene: t.nextGene, Ref: GeneID{ref, gene}, Count: n}
+		op.Kind, op.Ref, op.Count, op.Genes = Delete, GeneID{ref, gene}, n, nil
 		c.gene = gene + n - 1
 	case gene < n-1:
 		return false
 	default:
 		gene -= n - 1
-		*op = Op{Kind: Delete, Reverse: true, Dot: Dot{t.id, t.nextSeq}, Gene: t.nextGene, Ref: GeneID{ref, gene}, Count: n}
+		op.Kind, op.Reverse, op.Ref, op.Count, op.Genes = Delete, true, GeneID{ref, gene}, n, nil
 		c.gene = gene
 	}
 	t.nextSeq += n
-	r.data = r.data[2:]
+	r.data = data[size:]
 	return true
 }
 
@@ -370,4 +383,22 @@ func (r *BlockReader) longUvarint() uint64 {
 	}
 	r.data = r.data[n:]
 	return v
+}
+
+// shortBytes is how many bytes shortUvarint reads.
+const shortBytes = 3
+
+// shortUvarint decodes the integer at the beginning of b, which has at least
+// shortBytes bytes. 0, 0 means that it is longer or not in its shortest form.
+func shortUvarint(b []byte) (v uint32, size int) {
+	b0, b1, b2 := uint32(b[0]), uint32(b[1]), uint32(b[2])
+	switch {
+	case b0 < 0x80:
+		return b0, 1
+	case b1 < 0x80 && b1 > 0:
+		return b0&0x7f | b1<<7, 2
+	case b1 >= 0x80 && b2 < 0x80 && b2 > 0:
+		return b0&0x7f | b1&0x7f<<7 | b2<<14, 3
+	}
+	return 0, 0
 }

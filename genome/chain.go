@@ -30,12 +30,25 @@ const (
 // NewChain returns the chain of r before its first event.
 func NewChain(r ReplicaID) Chain { return Chain(0x6372647467656e31).add(uint64(r)) }
 
-// add mixes one word in: xor, an odd multiplier (2^64 / golden ratio) and a
-// shift-xor, each invertible.
+// chainFactor is 2^64 / golden ratio, which is odd.
+const chainFactor = 0x9e3779b97f4a7c15
+
+// add mixes one word in: xor, an odd multiplier and a shift-xor, each
+// invertible.
 func (c Chain) add(word uint64) Chain {
-	c = (c ^ Chain(word)) * 0x9e3779b97f4a7c15
+	c = (c ^ Chain(word)) * chainFactor
 	return c ^ c>>32
 }
+
+// A mix is a chain before its last shift-xor, which undoes itself. Words are
+// added to it with one step less for the next word to wait for, since the xor with
+// that word need not come last: what bounds a long run is this waiting.
+type mix uint64
+
+func (c Chain) mix() mix   { return mix(c ^ c>>32) }
+func (y mix) chain() Chain { return Chain(y ^ y>>32) }
+
+func (y mix) add(word uint64) mix { return (y ^ mix(word) ^ y>>32) * chainFactor }
 
 // Extend returns the chain after the events of op, whose Gene must be known
 // (not [NoGene]) and which must pass [Op.Check]. O(events).
@@ -45,15 +58,17 @@ func (c Chain) extend(op *Op) Chain {
 	if len(op.Genes) == 1 && op.chained() { // typing
 		return c.add(chainChained | uint64(op.Genes[0]))
 	}
+	y := c.mix()
 	if op.Kind == Delete {
-		for i := range op.Count {
-			gene := op.Ref.Gene + i
-			if op.Reverse {
-				gene = op.Ref.Gene + op.Count - 1 - i
-			}
-			c = c.add(chainDelete).add(uint64(op.Ref.Replica)).add(gene)
+		gene, step := op.Ref.Gene, uint64(1)
+		if op.Reverse {
+			gene, step = gene+op.Count-1, ^uint64(0)
 		}
-		return c
+		for range op.Count {
+			y = y.add(chainDelete).add(uint64(op.Ref.Replica)).add(gene)
+			gene += step
+		}
+		return y.chain()
 	}
 	genes := op.Genes
 	if !op.chained() {
@@ -61,13 +76,13 @@ func (c Chain) extend(op *Op) Chain {
 		if op.Side == Left {
 			tag = chainLeft
 		}
-		c = c.add(tag | uint64(genes[0])).add(uint64(op.Ref.Replica)).add(op.Ref.Gene)
+		y = y.add(tag | uint64(genes[0])).add(uint64(op.Ref.Replica)).add(op.Ref.Gene)
 		genes = genes[1:]
 	}
 	for _, v := range genes {
-		c = c.add(chainChained | uint64(v))
+		y = y.add(chainChained | uint64(v))
 	}
-	return c
+	return y.chain()
 }
 
 // chained reports whether the first gene of op is the right child of the gene
