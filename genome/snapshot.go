@@ -106,7 +106,7 @@ func (c *snapshotCursor) append(out []byte, x list.Span, replica int) []byte {
 }
 
 func (c *snapshotCursor) after(x list.Span, replica int) {
-	*c = snapshotCursor{replica, x.First.Gene + x.N, x.Depth + x.N, x.Live, true}
+	c.replica, c.gene, c.depth, c.live, c.begun = replica, x.First.Gene+x.N, x.Depth+x.N, x.Live, true
 }
 
 // LoadSnapshot returns the genome that data was made of, writing as cfg.Self.
@@ -171,7 +171,11 @@ func (d *snapshotReader) load(data []byte, cfg Config) *Genome {
 	}
 	var next snapshotCursor
 	for range count {
-		if !d.span(&next, loader, g) {
+		x, ok := d.usual(&next)
+		if !ok {
+			x, ok = d.span(&next, g.maxGenes)
+		}
+		if !ok || !d.add(x, &next, loader, g) {
 			return d.bad("a span is wrong")
 		}
 	}
@@ -216,19 +220,67 @@ func (d *snapshotReader) replicas(g *Genome) *list.Loader {
 	return list.NewLoader(names, genes)
 }
 
-// span reads one span and adds it to the list. It reports false for a span that
-// is not in its one form, too: a state has one encoding.
-func (d *snapshotReader) span(c *snapshotCursor, loader *list.Loader, g *Genome) bool {
+// usual reads one span if it has the shape that nearly all have: one of the
+// replica of the span before, with numbers of few bytes. Whatever is otherwise, or
+// might be wrong, it leaves to span.
+func (d *snapshotReader) usual(c *snapshotCursor) (x list.Span, ok bool) {
+	const most = 1 + 4*shortBytes // bytes
+	data := d.data
+	if len(data) < most || !c.begun || (c.gene|c.depth) > math.MaxInt32 {
+		return x, false
+	}
+	tag := data[0]
+	data = data[1:]
+	x = list.Span{First: list.Ref{Rep: uint32(c.replica + 1), Gene: c.gene}, N: uint32(tag >> tagShift), Live: tag&spanLive != 0, Depth: c.depth}
+	if tag&spanReplica != 0 || tag&(spanGene|spanKey) == 0 && x.Live == c.live {
+		return x, false
+	}
+	if x.N == 0 {
+		n, size := shortUvarint(data)
+		if n <= tagMaxRun {
+			return x, false
+		}
+		x.N = n
+		data = data[size:]
+	}
+	if tag&spanGene != 0 {
+		v, size := shortUvarint(data)
+		if v == 0 {
+			return x, false
+		}
+		x.First.Gene += v>>1 ^ -(v & 1)
+		data = data[size:]
+	}
+	if tag&spanKey != 0 {
+		v, size := shortUvarint(data)
+		left := data[size]
+		if size == 0 || v == 0 && left == 0 || left >= 0x80 {
+			return x, false
+		}
+		x.Depth += v>>1 ^ -(v & 1)
+		x.Left = uint32(left)
+		data = data[size+1:]
+	}
+	if (x.First.Gene | x.Depth) > math.MaxInt32 {
+		return x, false // below 0
+	}
+	d.data = data
+	return x, true
+}
+
+// span reads one span of any shape. It reports false for one that is not in its
+// one form, too: a state has one encoding.
+func (d *snapshotReader) span(c *snapshotCursor, maxGenes uint64) (x list.Span, ok bool) {
 	if len(d.data) == 0 {
-		return false
+		return x, false
 	}
 	tag := d.data[0]
 	d.data = d.data[1:]
-	x := list.Span{N: uint32(tag >> tagShift), Live: tag&spanLive != 0, Depth: c.depth}
+	x = list.Span{N: uint32(tag >> tagShift), Live: tag&spanLive != 0, Depth: c.depth}
 	if x.N == 0 {
 		n := d.uvarint()
-		if n <= tagMaxRun || n > g.maxGenes {
-			return false
+		if n <= tagMaxRun || n > maxGenes {
+			return x, false
 		}
 		x.N = uint32(n)
 	}
@@ -242,15 +294,20 @@ func (d *snapshotReader) span(c *snapshotCursor, loader *list.Loader, g *Genome)
 	if tag&spanKey != 0 {
 		depth, left := int64(c.depth)+d.svarint(), d.uvarint()
 		if depth < 0 || depth > math.MaxUint32 || left > math.MaxUint32 {
-			return false
+			return x, false
 		}
 		x.Depth, x.Left = uint32(depth), uint32(left)
 	}
 	if d.err != nil || gene < 0 || gene > math.MaxUint32 {
-		return false
+		return x, false
 	}
 	x.First = list.Ref{Rep: uint32(replica + 1), Gene: uint32(gene)}
-	if tag&^(0xf<<tagShift) != c.tag(x, replica) || c.continues(x, replica) || !d.keys.next(x) {
+	return x, tag&^(0xf<<tagShift) == c.tag(x, replica) && !c.continues(x, replica)
+}
+
+// add adds a span, with its text if it is alive, to the list.
+func (d *snapshotReader) add(x list.Span, c *snapshotCursor, loader *list.Loader, g *Genome) bool {
+	if !d.keys.next(x) {
 		return false
 	}
 	var text []byte
@@ -262,7 +319,7 @@ func (d *snapshotReader) span(c *snapshotCursor, loader *list.Loader, g *Genome)
 	} else {
 		g.dead += int(x.N)
 	}
-	c.after(x, replica)
+	c.after(x, int(x.First.Rep)-1)
 	return loader.Add(x, text) == nil
 }
 

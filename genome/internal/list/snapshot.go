@@ -135,7 +135,7 @@ func (b *Loader) add(x span, live bool, text []byte) error {
 	l := b.l
 	last := l.leafCount - 1
 	f := l.leaf(last)
-	if f.n == loadFill {
+	if f.n == loadFill || last == 0 { // the root has leaf 0 alone: a gene noted there is in no span yet
 		next := l.newLeaf()
 		f.next = next
 		l.leaf(next).prev = last
@@ -144,10 +144,10 @@ func (b *Loader) add(x span, live bool, text []byte) error {
 	p, off := l.pages[x.id>>pageBits], int(x.id&(pageSize-1))
 	to := p.leafOf[off : off+int(x.ln)]
 	for i := range to {
-		if to[i] != 0 { // leaf number + 1 while loading, so that 0 is none
+		if to[i] != 0 {
 			return errSpan
 		}
-		to[i] = last + 1
+		to[i] = last
 	}
 	if live {
 		copy(p.text[off:], text[:x.ln])
@@ -167,11 +167,6 @@ func (b *Loader) List() (*List, error) {
 		return nil, errAbsent
 	}
 	l := b.l
-	for _, p := range l.pages {
-		for j, mark := range p.leafOf {
-			p.leafOf[j] = max(mark, 1) - 1 // 0: the root's, or not yet in use
-		}
-	}
 	l.buildTree()
 	return l, nil
 }
