@@ -79,7 +79,16 @@ func goldenBlocks(t tb) map[string]genome.Block {
 		{Kind: genome.Delete, Dot: genome.Dot{Replica: alice, Seq: 50}, Gene: 36, Ref: genome.GeneID{Replica: alice, Gene: 2}, Count: 1},
 		{Kind: genome.Delete, Reverse: true, Dot: genome.Dot{Replica: bob, Seq: genome.MaxSeq - 70000}, Gene: 70000, Ref: genome.GeneID{Replica: bob, Gene: 3}, Count: genome.MaxRun},
 	}
+	text := []genome.Op{insert(alice, 1, 0, genome.Root, genome.Right, "so it goes on and on and on, ")}
+	for i := range uint64(40) { // typed, and each second word taken back
+		next := insert(alice, text[len(text)-1].Last()+1, 29+6*i, genome.GeneID{Replica: alice, Gene: 28 + 6*i}, genome.Right, []string{"so it ", "goes, ", "on an "}[i%3])
+		text = append(text, next)
+		if i%2 == 1 {
+			text = append(text, genome.Op{Kind: genome.Delete, Reverse: true, Dot: genome.Dot{Replica: alice, Seq: next.Last() + 1}, Gene: next.Gene + 6, Ref: genome.GeneID{Replica: alice, Gene: next.Gene + i%5}, Count: 6 - i%5})
+		}
+	}
 	return map[string]genome.Block{
+		"text":    {Ops: text},
 		"history": all,
 		"gap":     {Ops: gap},
 		"empty":   {},
@@ -143,9 +152,14 @@ func TestGoldenBlocks(t *testing.T) {
 }
 
 func TestGoldenPacked(t *testing.T) {
-	for _, name := range []string{"history", "gap", "empty", "one"} {
+	for _, name := range []string{"history", "gap", "empty", "one", "text"} {
 		block := readGolden(t, "block-v1-"+name+".golden")
 		goldenHex(t, "packed-v2-"+name+".golden", checkPacked(t, block))
+	}
+	// Deflated by compress/flate, as all packed blocks once were.
+	back, err := genome.AppendUnpacked(nil, readGolden(t, "packed-v2-text-flate.golden"), maxUnpacked)
+	if err != nil || !bytes.Equal(back, readGolden(t, "block-v1-text.golden")) {
+		t.Errorf("a block that was packed by compress/flate: %v", err)
 	}
 }
 

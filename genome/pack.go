@@ -8,6 +8,8 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
+
+	"crdt-genome/genome/internal/deflate"
 )
 
 // packVersion is the first byte of a packed block. It differs from
@@ -40,17 +42,16 @@ func AppendPacked(dst, block []byte) ([]byte, error) {
 	out := append(dst, packVersion)
 	out = binary.AppendUvarint(out, uint64(len(p.head)))
 	out = append(out, p.head...)
-	var d deflater
+	var e deflate.Encoder
+	var packed []byte
 	for _, column := range p.columns {
-		packed := d.pack(column)
-		if len(packed)+len(column)/packGain >= len(column) {
-			packed = nil // as it is
-		}
+		packed = e.Append(packed[:0], column)
 		out = binary.AppendUvarint(out, uint64(len(column)))
-		out = binary.AppendUvarint(out, uint64(len(packed)))
-		if packed == nil {
-			packed = column
+		if len(packed)+len(column)/packGain >= len(column) {
+			out = append(append(out, 0), column...) // as it is
+			continue
 		}
+		out = binary.AppendUvarint(out, uint64(len(packed)))
 		out = append(out, packed...)
 	}
 	return append(out, block[len(block)-4:]...), nil
@@ -261,25 +262,6 @@ func (s *packState) join(records []byte, columns *[packColumns][]byte) ([]byte, 
 		columns[columnRefs] = m.from
 	}
 	return m.to, !m.short
-}
-
-// A deflater packs the columns of one block. Its writer takes nearly a
-// megabyte, so there is one for all of them.
-type deflater struct{ w *flate.Writer }
-
-func (d *deflater) pack(data []byte) []byte {
-	var buf bytes.Buffer
-	if d.w == nil {
-		w, err := flate.NewWriter(nil, flate.BestCompression)
-		if err != nil {
-			panic("genome: deflate: " + err.Error()) // the level is a constant
-		}
-		d.w = w
-	}
-	d.w.Reset(&buf)
-	d.w.Write(data) // into memory: cannot fail
-	d.w.Close()
-	return buf.Bytes()
 }
 
 // bytes reads n bytes.
