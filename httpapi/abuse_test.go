@@ -124,6 +124,9 @@ var bomb = sync.OnceValue(func() []byte {
 // the machine has nothing else to do.
 func TestAbuse(t *testing.T) {
 	requests, slow, workers := amount(t, "CRDT_GENOME_REQUESTS", 100_000), amount(t, "CRDT_GENOME_SLOW_CLIENTS", 100), 2
+	if testing.Short() { // with the race detector
+		requests /= 10
+	}
 	n := alone(t, func(c *Config) { c.Log = c.Log.Level(5) })
 	before := liveHeap()
 	stop := make(chan struct{})

@@ -24,10 +24,14 @@ import (
 // What it costs is over what a day costs an actor that has no peers at all.
 func TestDeadPeerForADay(t *testing.T) {
 	dead, days := amount(t, "CRDT_GENOME_DEAD_PEERS", 1), amount(t, "CRDT_GENOME_DEAD_DAYS", 1)
-	aloneGoroutines, aloneHeap := dayOf(t, 0, days)
-	goroutines, heap := dayOf(t, dead, days)
+	minutes := days * 24 * 60
+	if testing.Short() { // with the race detector it takes ten times as long
+		minutes /= 12
+	}
+	aloneGoroutines, aloneHeap := awayFor(t, 0, minutes)
+	goroutines, heap := awayFor(t, dead, minutes)
 	goroutines, heap = goroutines-aloneGoroutines, heap-aloneHeap
-	figure(t, "dead-peer-goroutines %d over those of an actor without peers, %d dead for %d days, %d ops", goroutines, dead, days, days*opsPerDay)
+	figure(t, "dead-peer-goroutines %d over those of an actor without peers, %d dead for %d days, %d ops", goroutines, dead, days, minutes*opsPerMinute)
 	figure(t, "dead-peer-heap-KiB %d over that of an actor without peers", heap>>10)
 	if goroutines > 10*dead {
 		t.Errorf("%d goroutines more than without peers", goroutines)
@@ -37,12 +41,12 @@ func TestDeadPeerForADay(t *testing.T) {
 	}
 }
 
-const opsPerDay = 24 * 60 * 60
+const opsPerMinute = 60
 
-// dayOf lets an actor make an op a second, of which those of a minute come at
+// awayFor lets an actor make an op a second, of which those of a minute come at
 // once, while all its peers are dead. It returns its goroutines at the end and
 // what its heap grew by.
-func dayOf(t *testing.T, dead, days int) (goroutines int, heap int64) {
+func awayFor(t *testing.T, dead, minutes int) (goroutines int, heap int64) {
 	synctest.Test(t, func(t *testing.T) {
 		var tries, bodies atomic.Int64
 		l := newLab(t, 1+dead, func(c *Config) {
@@ -59,20 +63,20 @@ func dayOf(t *testing.T, dead, days int) (goroutines int, heap int64) {
 		l.setFaults(func(from, to int) fault { return fault{instead: refuseAndCount(&tries, &bodies)} })
 		time.Sleep(time.Minute)
 		before, others := liveHeap(), runtime.NumGoroutine()-ours()
-		for range days * 24 * 60 {
-			mustInsert(t, n, 0, make([]byte, 60)...)
+		for range minutes {
+			mustInsert(t, n, 0, make([]byte, opsPerMinute)...)
 			time.Sleep(time.Minute)
 		}
 		goroutines, heap = runtime.NumGoroutine()-others, liveHeap()-before
 		// Rounds every 5 s, pulls every 10 s of which one peer has its turn, and a
 		// sender at half of 30 s on average.
-		if got, most := tries.Load(), int64(days*opsPerDay*dead*(1+2+1)/5); got > most {
-			t.Errorf("%d requests in %d days, want ≤ %d", got, days, most)
+		if got, most := tries.Load(), int64(minutes*60*dead*(1+2+1)/5); got > most {
+			t.Errorf("%d requests in %d minutes, want ≤ %d", got, minutes, most)
 		}
 		if got := bodies.Load(); got > int64(dead*probeAfter) {
 			t.Errorf("%d POSTs to peers that do not answer, want probes instead", got)
 		}
-		if rate := float64(tries.Load()) / float64(days*opsPerDay*max(dead, 1)); rate > 2 {
+		if rate := float64(tries.Load()) / float64(minutes*60*max(dead, 1)); rate > 2 {
 			t.Errorf("%.2f requests a second for each peer", rate)
 		}
 		l.setFaults(nil)
@@ -83,7 +87,7 @@ func dayOf(t *testing.T, dead, days int) (goroutines int, heap int64) {
 			time.Sleep(time.Second)
 		}
 		for i, m := range l.nodes {
-			if got, want := m.actor.LSN(), uint64(days*opsPerDay); got != want {
+			if got, want := m.actor.LSN(), uint64(minutes*opsPerMinute); got != want {
 				t.Errorf("2 minutes after they are back, actor %d holds %d ops, want %d", i, got, want)
 			}
 			l.stop(i)
