@@ -32,4 +32,5 @@ start=$SECONDS
   -rapid.checks "$schedules" -rapid.seed "$seed" -rapid.nofailfile -test.v | grep -E '^(---|\s+.*(OK|passed|FAIL)|FAIL|ok|PASS)' 
 took=$((SECONDS - start))
 echo "$schedules schedules in $took s"
+echo "figure: genome-schedules $schedules seed $seed, $((schedules / (took > 0 ? took : 1)))/s"
 GENOME_SMALL_SCOPE=$edits "$bin/genome.test" -test.timeout 12h -test.run '^TestSmallScope$' -test.v | grep -E 'worlds|FAIL|---'

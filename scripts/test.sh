@@ -15,8 +15,17 @@
 #   demo      the demonstration of the README must end with CONVERGED
 #   mutants   plants bugs and wants the tests to find them; see mutants.sh
 #
+# Only at night, or if asked for by name:
+#
+#   schedules random schedules of replicas; see simulate.sh
+#   powercut  cuts the power of an actor; see powercut.sh
+#   shell     the HTTP server among abusers, slow clients and dead peers, at length
+#   coverage  which statements the tests run; see coverage.sh
+#   shuffle   every test three times in random orders
+#
 # --nightly makes the layers that have a size larger; CRDT_GENOME_SCALE=0.1 then
-# makes them a tenth of that. Editing traces are read from $CRDT_GENOME_TRACES,
+# makes them a tenth of that, and after CRDT_GENOME_MINUTES no layer is begun any
+# more: the rest fail. Editing traces are read from $CRDT_GENOME_TRACES,
 # or from shared/traces beside the checkout if that is there; without them the
 # tests that need them skip. With CI=true a layer that cannot run fails, where it
 # would be left out otherwise. How a layer is added, and how it tells its
@@ -25,20 +34,24 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 70
 
 all=(vet unit race fuzz restart netns demo mutants)
+at_night=(schedules powercut shell coverage shuffle)
 nightly= layers=()
 while [ $# -gt 0 ]; do
   case $1 in
     --nightly) nightly=1 ;;
     -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d'; exit 0 ;;
     *)
-      case " ${all[*]} " in
+      case " ${all[*]} ${at_night[*]} " in
         *" $1 "*) layers+=("$1") ;;
-        *) echo "error: unknown layer $1; there are: ${all[*]}" >&2; exit 64 ;;
+        *) echo "error: unknown layer $1; there are: ${all[*]} ${at_night[*]}" >&2; exit 64 ;;
       esac ;;
   esac
   shift
 done
-[ ${#layers[@]} -gt 0 ] || layers=("${all[@]}")
+if [ ${#layers[@]} -eq 0 ]; then
+  layers=("${all[@]}")
+  [ -z "$nightly" ] || layers+=("${at_night[@]}")
+fi
 
 traces=$(dirname "$PWD")/shared/traces
 if [ -z "${CRDT_GENOME_TRACES:-}" ] && [ -d "$traces" ]; then
@@ -89,7 +102,9 @@ layer_unit() { "${gotest[@]}" ./...; }
 # Left out are tests that turn every bit of a log with one goroutine: nothing can
 # race there, and the detector makes them ten times slower.
 layer_race() {
-  "${gotest[@]}" -race -short -skip '^(TestRepair|TestRandomBits|TestMetaBytes|TestCheckpointEqualsReplay)$' \
+  local short=-short
+  [ -z "$nightly" ] || short='-timeout=5400s'
+  "${gotest[@]}" -race $short -skip '^(TestRepair|TestRandomBits|TestMetaBytes|TestCheckpointEqualsReplay)$' \
     ./genome/... ./store/... ./httpapi/... ./cmd/crdt-genome/... || return 1
   echo "figure: races 0"
 }
@@ -134,12 +149,33 @@ layer_mutants() {
   sed -n 's/^killed \(.*\)/figure: mutants-killed \1/p' "$logs/killed"
 }
 
+layer_schedules() { scripts/simulate.sh --schedules "$(size 20000 1000000)"; }
+
+layer_powercut() { scripts/powercut.sh --cuts "$(size 300 10000)" --seed "${RANDOM}"; }
+
+layer_shell() {
+  CRDT_GENOME_REQUESTS=$(size 100000 10000000) CRDT_GENOME_SLOW_CLIENTS=$(size 100 800) \
+    CRDT_GENOME_DEAD_PEERS=$(size 1 9) CRDT_GENOME_DEAD_DAYS=$(size 1 7) \
+    go test -count=1 -timeout 3600s -v -run '^(TestAbuse|TestAbuseOnTheWire|TestDeadPeerForADay|TestSlowClients|TestHundredPeersReturnAtOnce)$' ./httpapi
+}
+
+layer_late() { echo "no time is left after $CRDT_GENOME_MINUTES minutes"; return 1; }
+
+layer_coverage() { scripts/coverage.sh; }
+
+layer_shuffle() { go test -p 2 -count=3 -shuffle=on -timeout 3600s ./genome/... ./store/... ./httpapi/... ./cmd/... ; }
+
 passed=0 failed=() took=()
 for layer in "${layers[@]}"; do
   echo "=== $layer"
   start=$SECONDS
+  if [ -n "${CRDT_GENOME_MINUTES:-}" ] && [ $SECONDS -gt $((CRDT_GENOME_MINUTES * 60)) ]; then
+    run=late
+  else
+    run=$layer
+  fi
   export CRDT_GENOME_FIGURES=$logs/$layer.figures
-  if "layer_$layer" 2>&1 | tee "$logs/$layer.log"; then
+  if "layer_$run" 2>&1 | tee "$logs/$layer.log"; then
     passed=$((passed + 1)) result=ok
   else
     failed+=("$layer") result=FAILED
@@ -160,7 +196,6 @@ done
 echo
 echo "figures of commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(go version | cut -d' ' -f3-), $(nproc) CPUs, $(date -u +%FT%TZ)"
 cat "$logs/table"
-[ -z "${CRDT_GENOME_TABLE:-}" ] || cat "$logs/table" >>"$CRDT_GENOME_TABLE" # of nightly.sh
 echo
 printf '%s\n' "${took[@]}"
 echo "$passed passed, ${#failed[@]} failed"

@@ -48,6 +48,7 @@ func run(ctx context.Context, p faults.Plan) (err error) {
 	}
 	fmt.Printf("seed %d: %d cuts in %d lives, %.0f cuts/s, %d events acknowledged, %d lost, %d ids reissued\n",
 		p.Seed, r.Cuts, r.Lives, float64(r.Cuts)/time.Since(start).Seconds(), r.Acked, r.Lost, r.Reissued)
+	fmt.Printf("figure: recorded-power-cuts %d seed %d, %d lost, %d ids reissued\n", r.Cuts, p.Seed, r.Lost, r.Reissued)
 	fmt.Printf("%d passed, %d failed\n", r.Passed, r.Failed)
 	switch {
 	case p.NoSync && r.Failed == 0:
