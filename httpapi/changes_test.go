@@ -324,7 +324,7 @@ func (tn *testNet) start(t *testing.T, count int) (nodes []*Node) {
 	t.Helper()
 	var peers []Peer
 	for a := range count {
-		peers = append(peers, Peer{genome.ActorID(a), "http://" + hostOf(genome.ActorID(a))})
+		peers = append(peers, Peer{Actor: genome.ActorID(a), URL: "http://" + hostOf(genome.ActorID(a))})
 	}
 	for a := range count {
 		n := startWatched(t, genome.ActorID(a), func(c *Config) {

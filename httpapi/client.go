@@ -211,6 +211,7 @@ type GenomeReply struct {
 	VVHash      string
 	Ops         uint64
 	LogBytes    int64
+	Same        int // actors of the process that hold what this one does, itself included
 	RTT         time.Duration
 }
 
@@ -231,6 +232,10 @@ func (c *Client) GenomeIfNot(ctx context.Context, known genome.Digest) (GenomeRe
 		g.VVHash = h.Get(headerVV)
 		g.Ops, _ = strconv.ParseUint(h.Get(headerOps), 10, 64) // only shown
 		g.LogBytes, _ = strconv.ParseInt(h.Get(headerLogBytes), 10, 64)
+		g.Same = 1
+		if _, same, ok := strings.Cut(h.Get(headerProcess), " "); ok {
+			g.Same, _ = strconv.Atoi(same)
+		}
 		if g.NotModified = resp.StatusCode == http.StatusNotModified; g.NotModified {
 			if g.Digest != known {
 				return fmt.Errorf("%s/genome: 304 for a genome that we have not got", c.base)
@@ -288,7 +293,7 @@ func (c *Client) Post(ctx context.Context, b genome.Block) (PostReply, error) {
 func (c *Client) postBlock(ctx context.Context, data []byte, age time.Duration) (PostReply, error) {
 	var reply PostReply
 	return reply, c.getJSON(ctx, call{method: http.MethodPost, path: "/genome", body: data, timeout: bulkTimeout,
-		header: map[string]string{"Content-Type": genome.MediaType, headerAge: strconv.FormatInt(age.Milliseconds(), 10)}}, &reply)
+		header: map[string]string{"Content-Type": genome.MediaType, headerAge: strconv.FormatInt(age.Milliseconds(), 10), headerProcess: "all"}}, &reply)
 }
 
 // Edit makes the node mint an edit.

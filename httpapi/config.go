@@ -15,14 +15,26 @@ import (
 	"github.com/rs/zerolog"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/membership"
+	"crdt-genome/httpapi/rings"
 	"crdt-genome/httpapi/trust"
 	"crdt-genome/store"
 )
 
-// A Peer is another actor and where it is reached.
+// A Peer is another actor, or another process with several, and where it is
+// reached.
 type Peer struct {
-	Actor genome.ActorID
-	URL   string // "http://127.0.0.1:8001"
+	Actor  genome.ActorID // of a process: the lowest
+	URL    string         // "http://127.0.0.1:8001"; of a process: of that actor
+	Actors membership.Set // all that the process runs; nil: just Actor
+}
+
+// actors returns all that p stands for.
+func (p *Peer) actors() membership.Set {
+	if len(p.Actors) == 0 {
+		return membership.One(uint32(p.Actor))
+	}
+	return p.Actors
 }
 
 // A Config says how to run an actor. Store.Data and Listen are required.
@@ -40,6 +52,13 @@ type Config struct {
 	AllowHosts []string
 
 	Peers []Peer // the others; an entry for the actor itself is ignored
+
+	// Fanout is how many members ops are sent to: FanoutAuto, FanoutAll, or a
+	// number: above it members form rings (package rings) and pass ops on.
+	// Pace is the least time between two POSTs to one member; default 5 ms, in
+	// rings 200 ms.
+	Fanout int
+	Pace   time.Duration
 
 	// Join, if set, lets members find each other by gossip, instead of Peers.
 	Join *JoinConfig
@@ -63,7 +82,15 @@ type Config struct {
 	Transport http.RoundTripper   // to the peers; default one of our own
 
 	tune tuning // tests
+
+	actors membership.Set // of the process; see StartProcess
 }
+
+// Values of Config.Fanout.
+const (
+	FanoutAuto = 0  // all, up to rings.Threshold members, then rings.Fanout
+	FanoutAll  = -1 // a mesh whatever the number of members
+)
 
 // A JoinConfig says how to find the other members; see package membership.
 type JoinConfig struct {
@@ -119,6 +146,12 @@ func (c Config) withDefaults() (Config, error) {
 	t.stall = cmp.Or(t.stall, stallTimeout)
 	c.Log = c.Log.With().Uint32("actor", uint32(c.Store.Actor)).Logger()
 	c.Store.Log = c.Log
+	if len(c.actors) == 0 {
+		c.actors = membership.One(uint32(c.Store.Actor))
+	}
+	if c.Fanout < FanoutAll || c.Fanout > rings.MaxFanout || c.Pace < 0 {
+		return c, fmt.Errorf("fanout %d, pace %v: want 1 … %d, and a pace that is not negative", c.Fanout, c.Pace, rings.MaxFanout)
+	}
 	if c.VerifyInterval < 0 || c.PullInterval < 0 || c.JoinTimeout < 0 || c.StallTimeout < 0 {
 		return c, errors.New("an interval is negative")
 	}
@@ -136,8 +169,8 @@ func (c *Config) checkPeers() error {
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			return fmt.Errorf("peer %d: %q is not an http URL", p.Actor, p.URL)
 		}
-		if p.Actor != c.Store.Actor {
-			peers = append(peers, Peer{p.Actor, strings.TrimSuffix(p.URL, "/")})
+		if !p.actors().Meets(c.actors) {
+			peers = append(peers, Peer{p.Actor, strings.TrimSuffix(p.URL, "/"), p.Actors})
 		}
 	}
 	slices.SortFunc(peers, func(a, b Peer) int { return cmp.Compare(a.Actor, b.Actor) })

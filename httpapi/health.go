@@ -134,6 +134,9 @@ func (n *Node) checkLog() check {
 
 // checkSync fails until the first pull is done and while too much is missing.
 func (n *Node) checkSync() check {
+	if !n.leads() {
+		return n.leader().checkSync()
+	}
 	if !n.pulled.Load() && !n.cfg.ReadyAlone && len(n.peers()) > 0 {
 		return check{"sync", false, "failed: no peer has answered yet"}
 	}

@@ -78,7 +78,7 @@ func (l *lab) config(i int) Config {
 	}
 	for j := range l.count {
 		cfg.AllowHosts = append(cfg.AllowHosts, name(j))
-		cfg.Peers = append(cfg.Peers, Peer{genome.ActorID(j), "http://" + name(j)})
+		cfg.Peers = append(cfg.Peers, Peer{Actor: genome.ActorID(j), URL: "http://" + name(j)})
 	}
 	if l.adapt != nil {
 		l.adapt(&cfg)

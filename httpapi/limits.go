@@ -104,6 +104,10 @@ const (
 	// together.
 	pushPace = 5 * time.Millisecond
 
+	// ringPace is the same where members pass on what others minted: on each
+	// of some ten hops, what came meanwhile goes together.
+	ringPace = 200 * time.Millisecond
+
 	// pullGrace is how long an op that push is probably bringing may take.
 	pullGrace = time.Second
 

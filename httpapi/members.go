@@ -12,6 +12,7 @@ import (
 
 	"crdt-genome/genome"
 	"crdt-genome/httpapi/membership"
+	"crdt-genome/httpapi/rings"
 )
 
 // A group is who the others are, at the moment. Its peers follow the list:
@@ -21,6 +22,7 @@ type group struct {
 	list  membership.List
 	mu    sync.Mutex // one change at a time
 	peers atomic.Pointer[[]*peer]
+	relay atomic.Bool // only some of them have a sender; see link
 }
 
 // rivalEvery is how often processes that claim our actor are asked whether
@@ -33,11 +35,11 @@ func (n *Node) peers() []*peer { return *n.group.peers.Load() }
 // openGroup makes the list of members.
 func (n *Node) openGroup() error {
 	n.group.peers.Store(new([]*peer))
-	self := membership.Member{Actors: membership.One(uint32(n.cfg.Store.Actor)), URL: n.url, Boot: string(n.boot), Protocol: protocolNumber}
+	self := membership.Member{Actors: n.cfg.actors, URL: n.url, Boot: string(n.boot), Protocol: protocolNumber}
 	if n.cfg.Join == nil {
 		var others []membership.Member
 		for _, p := range n.cfg.Peers {
-			others = append(others, membership.Member{Actors: membership.One(uint32(p.Actor)), URL: p.URL})
+			others = append(others, membership.Member{Actors: p.actors(), URL: p.URL})
 		}
 		n.group.list = membership.Static(self, others)
 		return nil
@@ -85,21 +87,24 @@ func (n *Node) follow() {
 			continue
 		}
 		actor := genome.ActorID(m.Actors.First())
-		i := slices.IndexFunc(old, func(p *peer) bool { return p.actor == actor && p.URL() == m.URL })
+		i := slices.IndexFunc(old, func(p *peer) bool {
+			return p.actor == actor && p.URL() == m.URL && slices.Equal(p.actors, m.Actors)
+		})
 		if i >= 0 {
 			peers = append(peers, old[i])
 			continue
 		}
-		peers = append(peers, n.startPeer(Peer{actor, m.URL}))
+		peers = append(peers, n.newPeer(Peer{actor, m.URL, m.Actors}, n.rt))
 	}
 	slices.SortFunc(peers, func(a, b *peer) int { return cmp.Compare(a.actor, b.actor) })
 	if slices.Equal(old, peers) {
 		return
 	}
 	n.group.peers.Store(&peers)
+	n.link(peers)
 	for _, p := range old {
 		if !slices.Contains(peers, p) {
-			p.stop()
+			p.disconnect()
 		}
 		if n.peer(p.actor) == nil {
 			n.twins.forget(p.actor)
@@ -119,14 +124,82 @@ func (n *Node) mayDial(m membership.Member) bool {
 	return false
 }
 
-// startPeer begins to exchange ops with p.
-func (n *Node) startPeer(p Peer) *peer {
-	q := n.newPeer(p, n.rt)
+// link gives a sender to each peer that we send to: all, or in rings our
+// neighbours. The others are asked now and then; see pullTimer.
+func (n *Node) link(peers []*peer) {
+	members := 1 + len(peers)
+	k := n.cfg.Fanout
+	if k == FanoutAuto && members > rings.Threshold {
+		k = rings.Fanout
+	}
+	relay := k > 0 && k < len(peers)
+	n.group.relay.Store(relay)
+	var numbers []uint64
+	for _, p := range peers {
+		numbers = append(numbers, uint64(p.actor))
+	}
+	if relay {
+		numbers = rings.Neighbours(uint64(n.cfg.actors.First()), numbers, k)
+	}
+	for _, p := range peers {
+		if slices.Contains(numbers, uint64(p.actor)) {
+			p.connect(n)
+		} else {
+			p.disconnect()
+		}
+	}
+}
+
+// relaying reports whether ops of others are passed on: everybody then hears
+// from a few, not from all.
+func (n *Node) relaying() bool { return n.group.relay.Load() }
+
+// linked returns the peers that have a sender.
+func (n *Node) linked() []*peer {
+	if !n.relaying() {
+		return n.peers()
+	}
+	return slices.DeleteFunc(slices.Clone(n.peers()), func(p *peer) bool { return !p.connected() })
+}
+
+// pace is the least time between two POSTs to one member.
+func (n *Node) pace() time.Duration {
+	switch {
+	case n.cfg.Pace > 0:
+		return n.cfg.Pace
+	case n.relaying():
+		return ringPace
+	}
+	return pushPace
+}
+
+// connect begins to exchange ops with p, unless that goes on already.
+func (p *peer) connect(n *Node) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stop != nil {
+		return
+	}
 	var ctx context.Context
-	ctx, q.stop = context.WithCancel(n.ctx)
-	n.loops.Go(func() { q.pushLoop(ctx) })
-	n.loops.Go(func() { q.pullLoop(ctx) })
-	return q
+	ctx, p.stop = context.WithCancel(n.ctx)
+	n.loops.Go(func() { p.pushLoop(ctx) })
+	n.loops.Go(func() { p.pullLoop(ctx) })
+}
+
+// disconnect ends it.
+func (p *peer) disconnect() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stop != nil {
+		p.stop()
+		p.stop = nil
+	}
+}
+
+func (p *peer) connected() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stop != nil
 }
 
 // askRivals looks whether an older process that claims our actor lives: the
@@ -165,6 +238,9 @@ func (n *Node) getMembers(w http.ResponseWriter, r *http.Request) error {
 // Members returns the processes of the group. A static list never says that
 // one is gone: there, the senders know whether it answers.
 func (n *Node) Members() MembersReply {
+	if n.proc != nil && n != n.proc.lead {
+		return n.proc.lead.Members()
+	}
 	l := n.group.list
 	reply := MembersReply{Via: ViaStatic, Members: slices.Clone(l.Members()), Gone: nonNil(l.Gone()), Rivals: nonNil(l.Rivals())}
 	if n.cfg.Join != nil {

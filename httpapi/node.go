@@ -35,6 +35,8 @@ type Node struct {
 	srv     *http.Server
 	url     string
 	group   group
+	riding  ride
+	proc    *Process          // nil: it runs this one actor
 	rt      http.RoundTripper // to the peers
 	mutator *mutator
 	twins   twins
@@ -121,6 +123,15 @@ func (n *Node) Counts() Counts {
 // until Close. Errors of store pass through; see also [ListenError] and
 // [UnsafeBindError].
 func Start(ctx context.Context, cfg Config) (*Node, error) {
+	n, err := prepare(ctx, cfg)
+	if err == nil {
+		n.run()
+	}
+	return n, err
+}
+
+// prepare does all of Start but to start the loops.
+func prepare(ctx context.Context, cfg Config) (*Node, error) {
 	ln := cfg.Listener
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -146,7 +157,6 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, errors.Join(err, actor.Close(), closeListener(ln))
 	}
-	n.run()
 	return n, nil
 }
 
@@ -231,11 +241,13 @@ func (c *Config) listen(ctx context.Context) (net.Listener, error) {
 func (n *Node) run() {
 	served := make(chan error, 1)
 	n.loops.Go(func() { served <- n.serve() })
-	n.follow()
-	n.loops.Go(func() { n.followLoop(n.ctx) })
-	n.loops.Go(func() { n.join(n.ctx) })
-	n.loops.Go(func() { n.pullTimer(n.ctx) })
-	n.loops.Go(func() { n.verifyLoop(n.ctx) })
+	if n.leads() { // the others of a process leave this to its first
+		n.follow()
+		n.loops.Go(func() { n.followLoop(n.ctx) })
+		n.loops.Go(func() { n.join(n.ctx) })
+		n.loops.Go(func() { n.pullTimer(n.ctx) })
+		n.loops.Go(func() { n.verifyLoop(n.ctx) })
+	}
 	n.loops.Go(func() { n.watchLoop(n.ctx) })
 	n.loops.Go(func() { n.beatLoop(n.ctx) })
 	n.loops.Go(func() { n.stallLoop(n.ctx) })
@@ -257,7 +269,7 @@ func (n *Node) join(ctx context.Context) {
 		return
 	}
 	n.follow() // who has just become known has its chance too
-	for _, p := range n.peers() {
+	for _, p := range n.linked() {
 		select {
 		case <-p.asked:
 		case <-ctx.Done():

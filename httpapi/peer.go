@@ -14,22 +14,22 @@ import (
 	"time"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/membership"
 )
 
 // A peer is one of the others: how to ask it and what is known of it. It has
 // two goroutines, pushLoop and pullLoop.
 type peer struct {
 	*Client
-	n     *Node
-	actor genome.ActorID
+	n      *Node
+	actor  genome.ActorID // who answers
+	actors membership.Set // all that it answers for
 
 	wakePush chan struct{} // capacity 1: a sign of life, or a resync is due
 	wakePull chan struct{} // capacity 1: something is missing that it has
 
 	asked    chan struct{} // closed when it has been asked for its heads once, answered or not
 	askedOne sync.Once
-
-	stop context.CancelFunc // ends its two loops
 
 	cut atomic.Bool // the link is cut by hand; see putLink
 
@@ -40,6 +40,8 @@ type peer struct {
 // peerState is what is known of a peer. Nothing of it is needed for
 // correctness: a node that forgets it all asks again.
 type peerState struct {
+	stop context.CancelFunc // ends its two loops; nil: it has none
+
 	boot     bootID
 	vv       genome.Version // what it is known to hold
 	heads    []genome.Head  // what it said last, with chains
@@ -58,6 +60,9 @@ type peerState struct {
 	clockOff   bool            // its last answer's clock was far from ours
 	forks      map[genome.ReplicaID]Fork
 	alarm      bool // it has diverged, and that was named
+
+	rode time.Time // when its state, riding on some request or answer, was last seen to equal ours
+	same int       // actors of its process that hold what it does; 0: not said
 
 	verdict  string // of the last verification: one of State…
 	genes    int
@@ -100,7 +105,7 @@ func (l *lag) age(now time.Time) time.Duration {
 }
 
 func (n *Node) newPeer(p Peer, rt http.RoundTripper) *peer {
-	q := &peer{n: n, actor: p.Actor, wakePush: make(chan struct{}, 1), wakePull: make(chan struct{}, 1), asked: make(chan struct{})}
+	q := &peer{n: n, actor: p.Actor, actors: p.actors(), wakePush: make(chan struct{}, 1), wakePull: make(chan struct{}, 1), asked: make(chan struct{})}
 	if n.cfg.Chaos {
 		rt = &cuttable{rt, q}
 	}
@@ -165,6 +170,7 @@ func (p *peer) checkReply(resp *http.Response) error {
 	p.replica = h.Get(headerReplica)
 	p.setBootLocked(boot)
 	p.mu.Unlock()
+	p.noteRide(h)
 	p.checkClock(h, time.Now())
 	return nil
 }
@@ -362,10 +368,15 @@ func (p *peer) complain(what string, err error) {
 // fork, as is another chain at the end of the shorter side. A fork beyond our
 // own end shows when its ops come (store checks their chain).
 func (n *Node) noteHeads(ctx context.Context, p *peer, heads []genome.Head) error {
-	fenced, err := n.actor.NotePeer(ctx, heads)
-	if err != nil {
-		return err
+	fenced := false
+	for _, m := range n.mates() {
+		f, err := m.actor.NotePeer(ctx, heads)
+		if err != nil {
+			return err
+		}
+		fenced = fenced || f
 	}
+	var err error
 	if fenced {
 		wake(p.wakePull)
 	}

@@ -37,6 +37,11 @@ func (n *Node) postGenome(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return n.storeProblem(err)
 	}
+	if n.proc != nil && n.leads() && r.Header.Get(headerProcess) != "" && rec.Pending == 0 {
+		if err := n.proc.held(r.Context(), n.actor.LSN()); err != nil {
+			return err
+		}
+	}
 	if rec.SelfAhead || rec.Pending > 0 {
 		n.wantPull(src)
 	}

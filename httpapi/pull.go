@@ -235,7 +235,7 @@ func (n *Node) selfAhead() bool {
 // wantPull asks for a pull from who sent ops that need others: it has them.
 // From a stranger, any peer may.
 func (n *Node) wantPull(src store.Source) {
-	if p := n.peer(src.From); src.Known && p != nil {
+	if p := n.peer(src.From); src.Known && p != nil && p.connected() {
 		wake(p.wakePull)
 		return
 	}
@@ -245,7 +245,8 @@ func (n *Node) wantPull(src store.Source) {
 // pullAny wakes the pull loop of one random peer, of those reachable if any.
 func (n *Node) pullAny() {
 	var up []*peer
-	for _, p := range n.peers() {
+	linked := n.linked()
+	for _, p := range linked {
 		p.mu.Lock()
 		if p.answered && p.failures == 0 {
 			up = append(up, p)
@@ -253,7 +254,7 @@ func (n *Node) pullAny() {
 		p.mu.Unlock()
 	}
 	if len(up) == 0 {
-		up = n.peers()
+		up = linked
 	}
 	if len(up) > 0 {
 		wake(up[rand.N(len(up))].wakePull)
@@ -269,8 +270,17 @@ func (n *Node) pullTimer(ctx context.Context) {
 			return
 		}
 		n.counts.pullRounds.Add(1)
-		if peers := n.peers(); len(peers) > 0 {
-			wake(peers[rand.N(len(peers))].wakePull)
+		peers := n.peers()
+		if len(peers) == 0 {
+			continue
+		}
+		p := peers[rand.N(len(peers))]
+		if p.connected() {
+			wake(p.wakePull)
+			continue
+		}
+		if err := p.pull(ctx, n.cfg.tune.grace); err == nil { // nobody else pulls from it
+			n.pulled.Store(true)
 		}
 	}
 }

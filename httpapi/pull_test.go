@@ -294,9 +294,9 @@ func TestTwins(t *testing.T) {
 			buf := &logBuffer{}
 			cfg.Log = cfg.Log.Output(buf)
 			cfg.Store.Data = t.TempDir()
-			cfg.Peers = []Peer{{2, "http://" + name(2)}}
+			cfg.Peers = []Peer{{Actor: 2, URL: "http://" + name(2)}}
 			if way == "directly" {
-				cfg.Peers = []Peer{{1, "http://" + name(0)}} // it takes the older for actor 1
+				cfg.Peers = []Peer{{Actor: 1, URL: "http://" + name(0)}} // it takes the older for actor 1
 			}
 			later, err := Start(ctx, cfg)
 			if err != nil {

@@ -10,6 +10,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/rings"
+	"crdt-genome/store"
 )
 
 // A pusher brings our own ops to one peer. The log is the outbox: all that it
@@ -25,11 +27,11 @@ import (
 // Push is for latency only. What it gives up on, pull brings.
 type pusher struct {
 	*peer
+	link   rings.Link
 	cursor uint64 // position in our log up to which all is delivered
-	synced bool   // the peer has been asked what it holds since its last start
-	boot   bootID // … of which process
+	first  uint64 // position from which on what others minted is passed on
+	boot   bootID // the process that was asked what it holds
 	pause  backoff.ExponentialBackOff
-	last   time.Time // start of the last POST
 
 	idle  bool      // nothing was left to send
 	since time.Time // when the oldest op that is not sent yet was seen in our log
@@ -45,7 +47,7 @@ func (p *peer) pushLoop(ctx context.Context) {
 	s := &pusher{peer: p, pause: backoff.ExponentialBackOff{
 		// A factor of 1 spreads each pause over 0 … twice the interval: full jitter.
 		InitialInterval: backoffFirst / 2, RandomizationFactor: 1, Multiplier: 2, MaxInterval: backoffMax / 2,
-	}, since: time.Now()}
+	}, since: time.Now(), link: rings.Link{ProbeAfter: probeAfter}}
 	for ctx.Err() == nil {
 		changed := p.n.actor.Changed() // before looking, so that no commit is missed
 		more, err := s.step(ctx)
@@ -63,15 +65,24 @@ func (p *peer) pushLoop(ctx context.Context) {
 }
 
 // step sends one batch, if there is one; more says that there may be another.
+// package rings has the order: probe, ask, wait for the pace, post.
 func (s *pusher) step(ctx context.Context) (more bool, err error) {
-	if err := s.sync(ctx); err != nil {
-		return false, err
+	s.look()
+	do, _ := s.link.Next(time.Now(), true)
+	switch do {
+	case rings.Probe:
+		if err := s.Live(ctx); err != nil {
+			s.trouble(ctx, err)
+			return false, err
+		}
+		s.link.Answered()
+		return true, s.sync(ctx) // an answer to this counts as a sign of life
+	case rings.Ask:
+		return true, s.sync(ctx)
 	}
-	vv := s.version()
-	known := func(d genome.Dot) bool { return vv.Includes(d) }
-	block, next, err := s.n.actor.Own(ctx, s.cursor, known, maxBatchOps, maxPushBytes)
+	block, next, err := s.outgoing(ctx)
 	if err != nil {
-		return false, fmt.Errorf("read own ops after %d: %w", s.cursor, err)
+		return false, fmt.Errorf("read ops after %d: %w", s.cursor, err)
 	}
 	if len(block.Ops) == 0 {
 		more = next > s.cursor && next < s.n.actor.LSN()
@@ -82,10 +93,15 @@ func (s *pusher) step(ctx context.Context) (more bool, err error) {
 	if s.idle {
 		s.idle, s.since = false, time.Now()
 	}
-	if !sleep(ctx, pushPace-time.Since(s.last)) {
-		return false, ctx.Err()
+	if do, until := s.link.Next(time.Now(), true); do == rings.Wait {
+		if !sleep(ctx, time.Until(until)) {
+			return false, ctx.Err()
+		}
+		if s.n.relaying() { // much may have come meanwhile
+			return true, nil
+		}
 	}
-	s.last = time.Now()
+	s.link.Posting(time.Now())
 	if err := s.send(ctx, block); err != nil {
 		return false, err
 	}
@@ -93,21 +109,39 @@ func (s *pusher) step(ctx context.Context) (more bool, err error) {
 	return true, nil
 }
 
-// sync asks a peer that is new to us, or has started again, what it holds:
-// only the rest is sent. A peer that has not answered lately is probed first.
-func (s *pusher) sync(ctx context.Context) error {
+// look tells the link what is known of the peer.
+func (s *pusher) look() {
 	s.mu.Lock()
 	boot, failures := s.peerState.boot, s.failures
 	s.mu.Unlock()
-	if failures >= probeAfter {
-		if err := s.Live(ctx); err != nil {
-			s.trouble(ctx, err)
-			return err
-		}
+	s.link.Saw(failures)
+	s.link.Pace, s.link.ProbeAfter = s.n.pace(), probeAfter
+	if s.n.relaying() {
+		s.link.ProbeAfter = 1 // a body sent in vain is a copy too many
 	}
-	if s.synced && s.boot == boot {
-		return nil
+	if boot != s.boot {
+		s.link.Restarted()
 	}
+}
+
+// outgoing reads what the peer is to be sent next: what this process minted,
+// and in rings what others brought.
+func (s *pusher) outgoing(ctx context.Context) (genome.Block, uint64, error) {
+	vv := s.version()
+	if !s.n.relaying() && s.n.proc == nil {
+		known := func(d genome.Dot) bool { return vv.Includes(d) }
+		return s.n.actor.Own(ctx, s.cursor, known, maxBatchOps, maxPushBytes)
+	}
+	relay, to := s.n.relaying(), uint64(s.actor)
+	return s.n.actor.News(ctx, s.cursor, func(a store.Arrival) bool {
+		ours := s.n.ours(a.Last.Replica.Actor())
+		return !vv.Includes(a.Last) && rings.Carries(relay && a.LSN > s.first, ours, uint64(a.From), a.Known, to)
+	}, maxBatchOps, maxPushBytes)
+}
+
+// sync asks a peer that is new to us, or has started again, what it holds:
+// only the rest is sent.
+func (s *pusher) sync(ctx context.Context) error {
 	held := s.n.actor.LSN() // before asking: what comes later is not in the answer
 	if err := s.ask(ctx); err != nil {
 		return err
@@ -115,7 +149,8 @@ func (s *pusher) sync(ctx context.Context) error {
 	s.mu.Lock()
 	s.boot = s.peerState.boot
 	s.mu.Unlock()
-	s.synced = true
+	s.link.Asked()
+	s.first = held // older ones of others are for it to pull
 	if s.lacksOwn() {
 		held = 0 // look for it from the beginning of the log
 	}
@@ -150,12 +185,14 @@ func (s *pusher) send(ctx context.Context, block genome.Block) error {
 		s.delivered(lasts(block))
 		return nil
 	}
+	lacks := false
 	for r := range reply.Missing { // any one of ours: the peer has less than we thought
-		if id, err := genome.ParseReplicaID(r); err == nil && id.Actor() == s.n.cfg.Store.Actor {
-			s.synced = false
+		if id, err := genome.ParseReplicaID(r); err == nil && s.n.ours(id.Actor()) {
+			lacks = true
+			s.link.Restarted()
 		}
 	}
-	if s.synced { // it lacks ops of others, which are not ours to send
+	if !lacks { // it lacks ops of others, which are not ours to send
 		s.again = false
 		return nil
 	}
@@ -297,7 +334,7 @@ func (n *Node) flush(ctx context.Context) uint64 {
 		var unsent uint64
 		waiting := false
 		mine := n.actor.Version()
-		for _, p := range n.peers() {
+		for _, p := range n.linked() {
 			p.mu.Lock()
 			vv, away, to := p.vv, !p.answered || p.failures > 0, p.pushedTo
 			p.mu.Unlock()
@@ -313,10 +350,10 @@ func (n *Node) flush(ctx context.Context) uint64 {
 	}
 }
 
-// ownIn counts the events of this actor in ranges.
+// ownIn counts the events of this process's actors in ranges.
 func (n *Node) ownIn(ranges []genome.Range) (ops uint64) {
 	for _, r := range ranges {
-		if r.Replica.Actor() == n.cfg.Store.Actor {
+		if n.ours(r.Replica.Actor()) {
 			ops += r.Len()
 		}
 	}

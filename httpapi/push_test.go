@@ -195,8 +195,9 @@ func TestHundredPeersReturnAtOnce(t *testing.T) {
 		l := newLab(t, 1, func(cfg *Config) {
 			cfg.Peers = nil
 			for i := range peers {
-				cfg.Peers = append(cfg.Peers, Peer{genome.ActorID(1 + i), "http://" + name(1+i)})
+				cfg.Peers = append(cfg.Peers, Peer{Actor: genome.ActorID(1 + i), URL: "http://" + name(1+i)})
 			}
+			cfg.Fanout = FanoutAll // everybody is sent to
 			cfg.VerifyInterval, cfg.PullInterval = 5*time.Second, 10*time.Second
 			cfg.Transport = roundTripFunc(c.roundTrip)
 		})

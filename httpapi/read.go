@@ -53,6 +53,9 @@ func (n *Node) getGenome(w http.ResponseWriter, r *http.Request) error {
 	h.Set(headerOps, strconv.FormatUint(st.Ops, 10))
 	h.Set(headerVV, hash16(st.VVHash))
 	h.Set(headerLogBytes, strconv.FormatInt(n.logBytes(), 10))
+	if n.proc != nil {
+		h.Set(headerProcess, fmt.Sprintf("%d %d", len(n.proc.nodes), n.proc.holding(st.VVHash)))
+	}
 	if tagged(w, r, st.Digest) {
 		return nil
 	}

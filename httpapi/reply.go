@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/membership"
 	"crdt-genome/store"
 )
 
@@ -137,6 +138,7 @@ const (
 // An ActorStatus is one actor as the answering node sees it.
 type ActorStatus struct {
 	Actor    genome.ActorID    `json:"actor"`
+	Actors   membership.Set    `json:"actors,omitempty"` // of another process: all that it answers for
 	URL      string            `json:"url"`
 	Self     bool              `json:"self,omitempty"` // the answering node
 	State    string            `json:"state"`

@@ -31,8 +31,10 @@ const (
 	headerOps      = "Genome-Ops" // of GET and POST /genome: unit events held
 	headerVV       = "Genome-VV"  // … and the hash of the vector
 	headerLogBytes = "Genome-Log-Bytes"
-	headerAge      = "Genome-Age"  // of a pushed batch: ms that its oldest op has been durable at its sender
-	headerMore     = "Genome-More" // of /v1/ops: "true" when the limit cut it short
+	headerAge      = "Genome-Age"     // of a pushed batch: ms that its oldest op has been durable at its sender
+	headerProcess  = "Genome-Process" // of a POST: "all": 2xx when every actor of the process has it; of an answer: "50 49": actors of the process, and how many hold just what this one does
+	headerState    = "Genome-State"   // in rings: hash of a vector and the digest there, "16 hex digits-16 hex digits"
+	headerMore     = "Genome-More"    // of /v1/ops: "true" when the limit cut it short
 )
 
 // A handler does a request or says why not; ServeHTTP answers and logs.
@@ -122,6 +124,7 @@ func (n *Node) identify(h http.Header) {
 	h.Set(headerReplica, n.actor.Replica().String())
 	h.Set(headerBoot, string(n.boot))
 	h.Set(headerCluster, n.cluster)
+	n.ride(h)
 }
 
 // admit refuses what no route takes, and notes which peer speaks.
@@ -292,6 +295,7 @@ func (n *Node) meet(r *http.Request) error {
 	older, inUse := n.twins.see(from, boot, time.Now())
 	if !inUse {
 		p.signOfLife(boot)
+		p.noteRide(r.Header)
 		return nil
 	}
 	if r.Method == http.MethodGet && r.URL.Path != "/v1/vv" {

@@ -168,8 +168,8 @@ func TestConfigErrors(t *testing.T) {
 		"no port":        func(c *Config) { c.Listen = "127.0.0.1" },
 		"negative":       func(c *Config) { c.VerifyInterval = -1 },
 		"mutate":         func(c *Config) { c.Mutate = MutateConfig{Min: 2, Max: 1} },
-		"peer URL":       func(c *Config) { c.Peers = []Peer{{1, "ftp://x"}} },
-		"peer twice":     func(c *Config) { c.Peers = []Peer{{1, "http://x"}, {1, "http://y"}} },
+		"peer URL":       func(c *Config) { c.Peers = []Peer{{Actor: 1, URL: "ftp://x"}} },
+		"peer twice":     func(c *Config) { c.Peers = []Peer{{Actor: 1, URL: "http://x"}, {Actor: 1, URL: "http://y"}} },
 		"no data folder": func(c *Config) { c.Store.Data = "" },
 	} {
 		cfg := good()

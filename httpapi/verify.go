@@ -29,6 +29,57 @@ type round struct {
 	match, behind, unreachable, diverged int
 }
 
+// peers is the number of actors that a round looked at.
+func (r *round) peers() int { return r.match + r.behind + r.unreachable + r.diverged }
+
+func (r *round) add(o round) {
+	r.match, r.behind, r.unreachable, r.diverged = r.match+o.match, r.behind+o.behind, r.unreachable+o.unreachable, r.diverged+o.diverged
+}
+
+// count adds actors of one class.
+func (r *round) count(verdict string, actors int) {
+	switch verdict {
+	case StateEqual:
+		r.match += actors
+	case StateBehind:
+		r.behind += actors
+	case StateDiverged:
+		r.diverged += actors
+	default:
+		r.unreachable += actors
+	}
+}
+
+// verifyMates compares the other actors of the process with its lead. The
+// digest, which takes a look at every gene, is made only where it can tell
+// something: of equal vectors.
+func (n *Node) verifyMates(ctx context.Context, st *store.State) (r round) {
+	for _, m := range n.mates() {
+		if m == n {
+			continue
+		}
+		state := StateBehind
+		err := m.actor.View(ctx, func(g *genome.Genome) {
+			switch {
+			case g.Version().Hash() != st.VVHash:
+			case g.Digest() == st.Digest:
+				state = StateEqual
+			default:
+				state = StateDiverged
+			}
+		})
+		if err != nil {
+			state = StateUnreachable
+		}
+		if state == StateDiverged {
+			n.counts.diverged.Add(1)
+			n.log.Error().Str("event", "diverged").Uint32("peer", uint32(m.cfg.Store.Actor)).Stringer("vector", st.Version).Msg("diverged: same ops, other genome")
+		}
+		r.count(state, 1)
+	}
+	return r
+}
+
 // verifyLoop makes a round every VerifyInterval. A round that takes longer
 // delays the next: there is one line a round, and no round overlaps another.
 func (n *Node) verifyLoop(ctx context.Context) {
@@ -47,23 +98,23 @@ func (n *Node) verifyLoop(ctx context.Context) {
 			}
 			continue
 		}
-		peers := n.peers()
-		r := n.verify(ctx, st, peers)
+		r := n.verify(ctx, st, n.linked())
+		r.add(n.verifyMates(ctx, st))
 		if ctx.Err() != nil {
 			return // answers cut short by our own stopping mean nothing
 		}
-		n.noteRound(r, len(peers))
-		n.logRound(r, len(peers), st)
+		n.noteRound(r)
+		n.logRound(r, st)
 		n.logLonely()
 	}
 }
 
 // noteRound keeps what a round found, for the metrics.
-func (n *Node) noteRound(r round, peers int) {
+func (n *Node) noteRound(r round) {
 	n.counts.rounds.Add(1)
 	n.verified.mu.Lock()
 	defer n.verified.mu.Unlock()
-	n.verified.converged = r.match == peers
+	n.verified.converged = r.match == r.peers()
 	if n.verified.converged {
 		n.verified.at = time.Now()
 	}
@@ -87,12 +138,15 @@ func (n *Node) convergedAt() (converged bool, at float64) {
 	return n.verified.converged, at
 }
 
-func (n *Node) logRound(r round, peers int, st *store.State) {
+func (n *Node) logRound(r round, st *store.State) {
 	e := n.log.Info()
 	if r.diverged > 0 {
 		e = n.log.Warn()
 	}
-	e.Int("match_count", r.match).Int("peers", peers).Int("behind", r.behind).Int("unreachable", r.unreachable).
+	if n.relaying() { // the others are looked at by their neighbours
+		e.Int("members", 1+len(n.peers()))
+	}
+	e.Int("match_count", r.match).Int("peers", r.peers()).Int("behind", r.behind).Int("unreachable", r.unreachable).
 		Int("diverged", r.diverged).Uint64("ops", st.Ops).Int("genes", len(st.Genes)).Stringer("digest", st.Digest).Msg("match count")
 }
 
@@ -124,23 +178,24 @@ func (n *Node) verify(ctx context.Context, st *store.State, peers []*peer) round
 	g.SetLimit(verifyParallel)
 	for i, p := range peers {
 		g.Go(func() error {
-			verdicts[i] = p.compare(ctx, st)
+			if p.rides() {
+				verdicts[i] = StateEqual
+			} else {
+				verdicts[i] = p.compare(ctx, st)
+			}
 			return nil
 		})
 	}
 	_ = g.Wait() // the functions have no errors
 	var r round
-	for _, v := range verdicts {
-		switch v {
-		case StateEqual:
-			r.match++
-		case StateBehind:
-			r.behind++
-		case StateDiverged:
-			r.diverged++
-		default:
-			r.unreachable++
+	for i, v := range verdicts {
+		k := int(peers[i].actors.Len())
+		if v == StateEqual { // so are those of its process that hold what it does
+			same := min(k, peers[i].mates())
+			r.count(StateBehind, k-same)
+			k = same
 		}
+		r.count(v, k)
 	}
 	return r
 }
@@ -246,7 +301,7 @@ func (p *peer) setVerdict(verdict string, theirs GenomeReply) {
 	if verdict == StateUnreachable {
 		return // the rest stays as last known
 	}
-	p.genes, p.digest = len(theirs.Hex)/2, theirs.Digest.String()
+	p.genes, p.digest, p.same = len(theirs.Hex)/2, theirs.Digest.String(), theirs.Same
 	p.logBytes, p.rtt = theirs.LogBytes, theirs.RTT
 }
 
@@ -278,7 +333,7 @@ func (n *Node) freshen(ctx context.Context) {
 		return // clusterReply meets the same
 	}
 	var up []*peer
-	for _, p := range n.peers() {
+	for _, p := range n.linked() {
 		if !p.isDown() {
 			up = append(up, p)
 		}
@@ -290,6 +345,14 @@ func (n *Node) freshen(ctx context.Context) {
 // clusterReply says how this node sees all actors: what each lacks of the ops
 // that any of them is known to hold.
 func (n *Node) clusterReply(ctx context.Context) (ClusterReply, error) {
+	if !n.leads() { // the lead knows the others
+		reply, err := n.leader().clusterReply(ctx)
+		reply.Fenced = n.fencedWhy()
+		for i := range reply.Actors {
+			reply.Actors[i].Self = reply.Actors[i].Actor == n.cfg.Store.Actor
+		}
+		return reply, err
+	}
 	st, err := n.actor.State(ctx)
 	if err != nil {
 		return ClusterReply{}, err
@@ -303,7 +366,8 @@ func (n *Node) clusterReply(ctx context.Context) (ClusterReply, error) {
 	self := ActorStatus{Actor: n.cfg.Store.Actor, URL: n.url, Self: true, State: StateEqual, Ops: st.Ops, Genes: len(st.Genes),
 		Digest: st.Digest.String(), Replica: n.actor.Replica().String(), Boot: string(n.boot), VV: st.Version,
 		UptimeMS: time.Since(n.started).Milliseconds(), LogBytes: n.logBytes()}
-	reply := ClusterReply{Of: 1 + len(peers), Rounds: n.counts.rounds.Load(), Fenced: n.fencedWhy(), Actors: []ActorStatus{self}}
+	mates := n.mateStatus()
+	reply := ClusterReply{Of: 1 + len(peers) + len(mates), Rounds: n.counts.rounds.Load(), Fenced: n.fencedWhy(), Actors: append(mates, self)}
 	for _, p := range peers {
 		reply.Actors = append(reply.Actors, p.status())
 	}
@@ -320,6 +384,19 @@ func (n *Node) clusterReply(ctx context.Context) (ClusterReply, error) {
 	slices.SortFunc(reply.Actors, func(a, b ActorStatus) int { return cmp.Compare(a.Actor, b.Actor) })
 	reply.Verdict, reply.Equal = verdictOf(reply.Actors)
 	return reply, nil
+}
+
+// mateStatus returns the other actors of the process.
+func (n *Node) mateStatus() (all []ActorStatus) {
+	for _, m := range n.mates() {
+		if m == n {
+			continue
+		}
+		v := m.actor.Version()
+		all = append(all, ActorStatus{Actor: m.cfg.Store.Actor, URL: m.url, State: StateEqual, Ops: v.Ops(), Replica: m.actor.Replica().String(),
+			Boot: string(m.boot), VV: v, UptimeMS: time.Since(m.started).Milliseconds(), LogBytes: m.logBytes()})
+	}
+	return all
 }
 
 // setLacks notes what a lacks of all.
@@ -345,7 +422,7 @@ func (p *peer) status() ActorStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	a := ActorStatus{Actor: p.actor, URL: p.URL(), State: cmp.Or(p.verdict, StateUnreachable), Ops: p.vv.Ops(), Genes: p.genes,
+	a := ActorStatus{Actor: p.actor, Actors: p.actors, URL: p.URL(), State: cmp.Or(p.verdict, StateUnreachable), Ops: p.vv.Ops(), Genes: p.genes,
 		Digest: p.digest, Replica: p.replica, Boot: string(p.boot), VV: p.vv, RTTMS: float64(p.rtt.Microseconds()) / 1000,
 		LogBytes: p.logBytes, Posts: p.posts, Failed: p.failed, Link: p.link()}
 	if start, ok := p.boot.started(); ok {

@@ -96,7 +96,7 @@ func TestVerifyEveryKindOfPeer(t *testing.T) {
 			c.VerifyInterval, c.PullInterval = 5*time.Second, time.Hour
 			c.Peers = nil
 			for i := range posers {
-				c.Peers = append(c.Peers, Peer{genome.ActorID(1 + i), "http://" + name(1+i)})
+				c.Peers = append(c.Peers, Peer{Actor: genome.ActorID(1 + i), URL: "http://" + name(1+i)})
 			}
 			c.Transport = roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				var i int

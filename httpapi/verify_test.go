@@ -321,7 +321,7 @@ func TestVerifyStrangers(t *testing.T) {
 	wrong := alone(t, func(c *Config) { c.Store.Actor = 7 })
 	elsewhere := alone(t, func(c *Config) { c.Store.Actor, c.Store.Cluster = 3, "elsewhere" })
 	l := newLab(t, 1, func(c *Config) {
-		c.Peers = []Peer{{1, web}, {2, wrong.URL()}, {3, elsewhere.URL()}}
+		c.Peers = []Peer{{Actor: 1, URL: web}, {Actor: 2, URL: wrong.URL()}, {Actor: 3, URL: elsewhere.URL()}}
 		c.Transport = nil
 	})
 	l.start(0)

@@ -287,39 +287,10 @@ func (a *Actor) Since(ctx context.Context, v genome.Version, maxOps, maxBytes in
 // is the position to go on from; it is afterLSN only if nothing has come since.
 // The limits are those of [Actor.Since].
 func (a *Actor) Own(ctx context.Context, afterLSN uint64, skip func(genome.Dot) bool, maxOps, maxBytes int) (b genome.Block, next uint64, err error) {
-	s, err := a.snap(func(s *snapshot) { s.first = segmentAt(s.segs, afterLSN+1) })
-	if err != nil {
-		return genome.Block{}, afterLSN, err
-	}
 	mine := func(r genome.ReplicaID) bool { return r.Actor() == a.cfg.Actor }
-	c := newCollector(maxOps, maxBytes)
-	err = a.scan(ctx, s, func(seg *segment) bool {
-		return slices.ContainsFunc(seg.authors, func(p segmentAuthor) bool { return mine(p.replica) })
-	}, func(e *entry) bool {
-		if e.last() <= afterLSN || !mine(e.op.Dot.Replica) {
-			return true
-		}
-		op, lsn := e.op, e.lsn
-		if skip != nil && skip(genome.Dot{Replica: op.Dot.Replica, Seq: op.Last()}) {
-			return true
-		}
-		if lsn <= afterLSN {
-			op, lsn = op.TrimHead(int(afterLSN-lsn+1)), afterLSN+1
-		}
-		return c.add(op, lsn)
-	})
-	if err != nil {
-		return genome.Block{}, afterLSN, err
-	}
-	next = max(afterLSN, s.end)
-	if c.full {
-		next = c.next
-	}
-	b.Ops = c.ops
-	if b.Heads, err = a.headsOf(ctx, c.ops); err != nil {
-		return genome.Block{}, afterLSN, err
-	}
-	return b, next, nil
+	return a.outbox(ctx, afterLSN, mine, func(e *entry) bool {
+		return skip == nil || !skip(genome.Dot{Replica: e.op.Dot.Replica, Seq: e.op.Last()})
+	}, maxOps, maxBytes)
 }
 
 // scan calls fn with the entries of s in order, from segment s.first on, until

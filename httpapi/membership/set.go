@@ -49,6 +49,19 @@ func ParseSet(text string) (Set, error) {
 	return s.normal()
 }
 
+// SetOf returns the set of the actors, which are as few ranges as they can be.
+func SetOf(list []uint32) (Set, error) {
+	var s Set
+	for _, a := range list {
+		s = append(s, Range{a, a})
+	}
+	s, err := s.normal()
+	if err == nil && len(s) > maxRanges {
+		return nil, fmt.Errorf("%v: more than %d ranges", s, maxRanges)
+	}
+	return s, err
+}
+
 // normal sorts and joins what touches.
 func (s Set) normal() (Set, error) {
 	slices.SortFunc(s, func(a, b Range) int { return cmp.Compare(a.First, b.First) })

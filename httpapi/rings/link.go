@@ -61,6 +61,9 @@ func (l *Link) Failed(now time.Time, pause time.Duration) {
 	l.rest = now.Add(pause)
 }
 
+// Saw sets the number of failures in a row to what others know of it.
+func (l *Link) Saw(failures int) { l.failures = failures }
+
 // Woken ends the pause: the other has shown a sign of life.
 func (l *Link) Woken() { l.rest = time.Time{} }
 

@@ -1,0 +1,435 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"crdt-genome/genome"
+	"crdt-genome/httpapi/membership"
+	"crdt-genome/store"
+)
+
+// A Process runs several actors as one member of the group. Each has its own
+// log, port and API. The one with the lowest number leads: it alone talks to
+// the other members, for all.
+//
+//	others <-- HTTP --> lead <-- in memory --> each of the other actors
+//
+// What the lead's log gets, from wherever, goes on to the others' logs, many
+// ops at a time; what theirs get, of edits and of POSTs, goes to the lead's.
+// So the cost of an op in another process does not depend on how many actors
+// it has, and here it is one append to each log.
+//
+// A POST of another member carries [headerProcess] and is answered when every
+// actor here has made it durable in its own log. Any other POST speaks to one
+// actor, and is answered when that one has.
+//
+// As between processes, the fast way may fail: an actor that did not take
+// something is compared with the lead, and gets what it lacks (repair).
+type Process struct {
+	nodes []*Node // by actor
+	lead  *Node   // the first
+	rest  []*follower
+
+	ctx    context.Context // of the exchange within
+	cancel context.CancelFunc
+	loops  sync.WaitGroup
+
+	mu     sync.Mutex
+	shared uint64        // position in the lead's log up to which all that are not behind have it
+	moved  chan struct{} // closed when shared moves
+
+	closeOnce sync.Once
+	done      chan struct{}
+	err       error // read after done
+}
+
+// A follower is one of the actors that do not lead.
+type follower struct {
+	*Node
+	behind atomic.Bool // it did not take something; see repair
+	lags   lag         // only in repairLoop
+}
+
+const (
+	// openParallel is how many logs are opened at a time.
+	openParallel = 8
+	// shareAtLeast and shareEach make the least time between two rounds of
+	// sharing: every round is a commit to each log, which costs as much as
+	// some hundred ops, so many actors share more at a time.
+	shareAtLeast = 5 * time.Millisecond
+	shareEach    = 3 * time.Millisecond
+	shareAtMost  = 300 * time.Millisecond
+	// repairAfter is how long an actor may lack the oldest op that it lacks
+	// before that is taken for a loss.
+	repairAfter = 2 * time.Second
+	// repairEvery is how often that is looked at.
+	repairEvery = time.Second
+)
+
+// StartProcess starts an actor for each of cfgs, which must agree in what
+// concerns the group; the join and the peers of the lowest actor count. ctx
+// bounds the start only.
+func StartProcess(ctx context.Context, cfgs []Config) (*Process, error) {
+	cfgs = slices.Clone(cfgs)
+	slices.SortFunc(cfgs, func(a, b Config) int { return int(int64(a.Store.Actor) - int64(b.Store.Actor)) })
+	actors, err := actorsOf(cfgs)
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{nodes: make([]*Node, len(cfgs)), moved: make(chan struct{}), done: make(chan struct{})}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(openParallel)
+	for i, cfg := range cfgs {
+		cfg.actors = actors
+		if i > 0 {
+			cfg.Join, cfg.Peers = nil, nil
+		}
+		g.Go(func() (err error) {
+			p.nodes[i], err = prepare(gctx, cfg)
+			return err
+		})
+	}
+	err = g.Wait()
+	if err == nil {
+		p.lead = p.nodes[0]
+		for _, n := range p.nodes[1:] {
+			p.rest = append(p.rest, &follower{Node: n})
+			n.joined = p.lead.joined
+		}
+		err = p.meet(ctx)
+	}
+	if err != nil {
+		p.cancel()
+		return nil, errors.Join(err, p.abandon())
+	}
+	p.run()
+	return p, nil
+}
+
+// actorsOf returns whom cfgs run.
+func actorsOf(cfgs []Config) (membership.Set, error) {
+	if len(cfgs) == 0 {
+		return nil, errors.New("a process without actors")
+	}
+	var actors []uint32
+	for _, c := range cfgs {
+		actors = append(actors, uint32(c.Store.Actor))
+	}
+	return membership.SetOf(actors)
+}
+
+// abandon lets go of what a start that failed has opened.
+func (p *Process) abandon() (err error) {
+	for _, n := range p.nodes {
+		if n != nil {
+			n.cancel()
+			err = errors.Join(err, n.group.list.Close(n.ctx), closeListener(n.ln), n.actor.Close())
+		}
+	}
+	return err
+}
+
+// meet makes all actors hold the same before any of them speaks to others.
+func (p *Process) meet(ctx context.Context) error {
+	for _, n := range p.nodes {
+		n.proc = p
+	}
+	for _, f := range p.rest {
+		if err := give(ctx, f.Node, p.lead); err != nil {
+			return err
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(openParallel)
+	for _, f := range p.rest {
+		g.Go(func() error { return give(gctx, p.lead, f.Node) })
+	}
+	p.shared = p.lead.actor.LSN()
+	return g.Wait()
+}
+
+// give brings to what from has and it lacks, whatever their logs' order.
+func give(ctx context.Context, from, to *Node) error {
+	src := store.Source{Via: store.ViaPull, From: from.cfg.Store.Actor, Peer: account(from.cfg.Store.Actor), Known: true}
+	for {
+		block, more, err := from.actor.Since(ctx, to.actor.Version(), maxBatchOps, maxChunk)
+		if err != nil || len(block.Ops) == 0 {
+			return err
+		}
+		rec, err := to.actor.Receive(ctx, src, block)
+		if err != nil {
+			return err
+		}
+		for _, e := range rec.Refused {
+			to.counts.reject(string(e.Code))
+			to.log.Error().Str("event", "fork").Uint32("peer", uint32(from.cfg.Store.Actor)).Stringer("op", e.Dot).
+				Str("code", string(e.Code)).Str("detail", e.Error()).Msg("refused an op of an actor of the same process")
+		}
+		if !more || rec.Applied == 0 {
+			return nil
+		}
+	}
+}
+
+func (p *Process) run() {
+	for _, n := range p.nodes {
+		n.run()
+	}
+	p.loops.Go(func() { p.share(p.ctx) })
+	p.loops.Go(func() { p.repairLoop(p.ctx) })
+	for _, f := range p.rest {
+		p.loops.Go(func() { p.collect(p.ctx, f) })
+	}
+	for _, n := range p.nodes {
+		p.loops.Go(func() { // one that fails takes the process with it: a member is whole or gone
+			select {
+			case <-n.Done():
+				go func() { _ = p.Close(context.Background()) }() // its error is told by Err
+			case <-p.ctx.Done():
+			}
+		})
+	}
+}
+
+// pause is the least time between two rounds of sharing.
+func (p *Process) pause() time.Duration {
+	return min(max(shareAtLeast, time.Duration(len(p.nodes))*shareEach), shareAtMost)
+}
+
+// share brings what the lead's log gets to all others.
+func (p *Process) share(ctx context.Context) {
+	var last time.Time
+	src := store.Source{Via: store.ViaPost, From: p.lead.cfg.Store.Actor, Peer: account(p.lead.cfg.Store.Actor), Known: true}
+	for ctx.Err() == nil {
+		changed := p.lead.actor.Changed()
+		block, next, err := p.lead.actor.News(ctx, p.shared, nil, maxBatchOps, maxChunk)
+		switch {
+		case err != nil:
+			p.lead.log.Debug().Err(err).Msg("not shared")
+			if !sleep(ctx, backoffFirst) {
+				return
+			}
+		case next == p.shared:
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+			if !sleep(ctx, p.pause()-time.Since(last)) {
+				return
+			}
+			last = time.Now()
+		default:
+			p.shareBlock(ctx, src, block)
+			p.mu.Lock()
+			p.shared = next
+			close(p.moved)
+			p.moved = make(chan struct{})
+			p.mu.Unlock()
+		}
+	}
+}
+
+// shareBlock gives block to all at once and waits for them: each commits it to
+// its own log.
+func (p *Process) shareBlock(ctx context.Context, src store.Source, block genome.Block) {
+	var all sync.WaitGroup
+	for _, f := range p.rest {
+		if f.behind.Load() {
+			continue
+		}
+		all.Go(func() {
+			rec, err := f.actor.Receive(ctx, src, block)
+			if err != nil || rec.Pending > 0 || len(rec.Refused) > 0 {
+				f.behind.Store(true)
+				f.log.Warn().Err(err).Int("pending", rec.Pending).Int("refused", len(rec.Refused)).Msg("actor fell behind its process")
+			}
+		})
+	}
+	all.Wait()
+}
+
+// collect brings what an actor's log gets to the lead's, but for what came
+// from there.
+func (p *Process) collect(ctx context.Context, f *follower) {
+	lead := p.lead.cfg.Store.Actor
+	src := store.Source{Via: store.ViaPost, From: f.cfg.Store.Actor, Peer: account(f.cfg.Store.Actor), Known: true}
+	var last time.Time
+	for at := f.actor.LSN(); ctx.Err() == nil; {
+		changed := f.actor.Changed()
+		block, next, err := f.actor.News(ctx, at, func(a store.Arrival) bool { return !(a.Known && a.From == lead) }, maxBatchOps, maxChunk)
+		if err == nil && len(block.Ops) > 0 {
+			_, err = p.lead.actor.Receive(ctx, src, block)
+		}
+		switch {
+		case err != nil:
+			f.log.Debug().Err(err).Msg("not collected")
+			if !sleep(ctx, backoffFirst) {
+				return
+			}
+		case next == at:
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+			if !sleep(ctx, p.pause()-time.Since(last)) {
+				return
+			}
+			last = time.Now()
+		default:
+			at = next
+		}
+	}
+}
+
+// repairLoop compares every actor with the lead, and mends what sharing left.
+func (p *Process) repairLoop(ctx context.Context) {
+	for sleep(ctx, repairEvery) {
+		want := p.lead.actor.Version()
+		for _, f := range p.rest {
+			f.lags.update(f.actor.Version(), want, time.Now())
+			if !f.behind.Load() && f.lags.age(time.Now()) < repairAfter {
+				continue
+			}
+			err := errors.Join(give(ctx, p.lead, f.Node), give(ctx, f.Node, p.lead))
+			if err != nil {
+				f.log.Debug().Err(err).Msg("not repaired")
+				continue
+			}
+			if f.behind.CompareAndSwap(true, false) {
+				// What was shared meanwhile it may have missed: once more.
+				_ = give(ctx, p.lead, f.Node) // the next round says if that failed
+				f.log.Info().Msg("actor is with its process again")
+			}
+			f.lags = lag{}
+		}
+	}
+}
+
+// held waits until every actor holds the lead's log up to lsn. The error says
+// that one does not.
+func (p *Process) held(ctx context.Context, lsn uint64) error {
+	for {
+		p.mu.Lock()
+		shared, moved := p.shared, p.moved
+		p.mu.Unlock()
+		if shared >= lsn {
+			break
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.ctx.Done():
+			return problem(codeStopping, "this process is stopping", "")
+		}
+	}
+	for _, f := range p.rest {
+		if f.behind.Load() {
+			return problem(codeStoreFull, fmt.Sprintf("actor %d of this process has not taken it", f.cfg.Store.Actor), "send it again")
+		}
+	}
+	return nil
+}
+
+// holding counts the actors whose vector has the hash.
+func (p *Process) holding(hash uint64) (k int) {
+	for _, n := range p.nodes {
+		if n.actor.Version().Hash() == hash {
+			k++
+		}
+	}
+	return k
+}
+
+// Nodes returns the actors by number; the first leads.
+func (p *Process) Nodes() []*Node { return p.nodes }
+
+// Close stops all actors: first none mints, then what each has goes to the
+// lead and from there to the others and the group, then all close. ctx is as
+// with Node.Close.
+func (p *Process) Close(ctx context.Context) error {
+	p.closeOnce.Do(func() {
+		for _, n := range p.nodes {
+			n.stopping.Store(true)
+			n.mintCancel()
+		}
+		for _, n := range p.nodes {
+			n.minting.Wait()
+		}
+		p.settle(ctx)
+		p.cancel()
+		p.loops.Wait()
+		errs := make([]error, len(p.nodes))
+		var all sync.WaitGroup
+		for i, n := range p.nodes {
+			all.Go(func() { errs[i] = n.Close(ctx) })
+		}
+		all.Wait()
+		p.err = errors.Join(errs...)
+		close(p.done)
+	})
+	<-p.done
+	return p.err
+}
+
+// settle waits, for as long as a node flushes, until all logs hold the same.
+func (p *Process) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	for {
+		want, same := p.lead.actor.Version(), true
+		for _, f := range p.rest {
+			same = same && (f.actor.Err() != nil || f.actor.Version().Equal(want))
+		}
+		if same || p.lead.actor.Err() != nil || !sleep(ctx, 2*time.Millisecond) {
+			return
+		}
+	}
+}
+
+// Done is closed when all have stopped.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err returns why the process stopped, nil if it was closed and all went well.
+// Before Done is closed it returns nil.
+func (p *Process) Err() error {
+	select {
+	case <-p.done:
+		return p.err
+	default:
+		return nil
+	}
+}
+
+// leads reports whether n speaks to the other members.
+func (n *Node) leads() bool { return n.proc == nil || n == n.proc.lead }
+
+// mates returns the nodes of n's process, n's lead first.
+func (n *Node) mates() []*Node {
+	if n.proc == nil {
+		return []*Node{n}
+	}
+	return n.proc.nodes
+}
+
+// leader returns the node that speaks for n's process.
+func (n *Node) leader() *Node {
+	if n.proc == nil {
+		return n
+	}
+	return n.proc.lead
+}
+
+// ours reports whether actor a runs in this process.
+func (n *Node) ours(a genome.ActorID) bool { return n.cfg.actors.Has(uint32(a)) }
