@@ -338,23 +338,34 @@ func (g *Genome) CheckHeads(b Block) []*OpError {
 	if len(b.Heads) == 0 {
 		return nil
 	}
-	rolled := make(map[ReplicaID]Head, len(b.Heads)) // looked up only
-	for _, h := range b.Heads {
-		rolled[h.Replica] = g.Head(h.Replica)
+	rolled := make([]Head, len(b.Heads))
+	at := make(map[ReplicaID]int, len(b.Heads)) // index into both; looked up only
+	for i, h := range b.Heads {
+		rolled[i] = g.Head(h.Replica)
+		at[h.Replica] = i
 	}
+	var unknown Head
+	h := &unknown
 	for _, op := range b.Ops {
-		h := rolled[op.Dot.Replica]
+		if h.Replica != op.Dot.Replica {
+			if i, ok := at[op.Dot.Replica]; ok {
+				h = &rolled[i]
+			} else {
+				h = &unknown
+				continue
+			}
+		}
 		if op.Check() != nil || op.Gene == NoGene || op.Last() <= h.Seq || op.Dot.Seq > h.Seq+1 {
 			continue
 		}
 		if op.Dot.Seq <= h.Seq {
 			op = op.TrimHead(int(h.Seq - op.Dot.Seq + 1))
 		}
-		rolled[op.Dot.Replica] = Head{h.Replica, op.Last(), h.Chain.Extend(op)}
+		h.Seq, h.Chain = op.Last(), h.Chain.Extend(op)
 	}
 	var forks []*OpError
-	for _, theirs := range b.Heads {
-		ours := rolled[theirs.Replica]
+	for i, theirs := range b.Heads {
+		ours := rolled[i]
 		if ours.Seq != theirs.Seq || ours.Chain == theirs.Chain {
 			continue
 		}

@@ -47,26 +47,27 @@ type Actor struct {
 	// mu guards everything below. It is never held across a sync, a network
 	// call, a callback that may block, or a log line. The genome and the index
 	// run ahead of the disk while a batch is being committed: applied > durable.
-	mu      sync.Mutex
-	g       *genome.Genome
-	x       *index
-	meta    *meta
-	rotated bool // meta.epochs is ahead of the disk
-	applied uint64
-	durable uint64                           // batches; see reveal
-	pending map[genome.ReplicaID]genome.Head // durable heads of the replicas that have events beyond; looked up only
-	self    genome.ReplicaID                 // durable
-	changed chan struct{}                    // closed at the next commit
-	err     error                            // why the actor has failed or ended
-	fence   *fence                           // nil if none was ever raised
-	state   *State                           // of batch stateAt
-	stateAt uint64
-	warned  map[genome.ReplicaID]bool // forks that were logged
-	ahead   map[genome.ReplicaID]bool // own epochs that a peer was seen to know more of
-	events  []func(*zerolog.Logger)   // log lines of the batch, written after it
-	also    []write                   // what the batch writes besides ops
-	counts  counts
-	times   [2]prov // of the first and last op in the log
+	mu          sync.Mutex
+	g           *genome.Genome
+	x           *index
+	meta        *meta
+	rotated     bool // meta.epochs is ahead of the disk
+	applied     uint64
+	durable     uint64                           // batches; see reveal
+	pending     map[genome.ReplicaID]genome.Head // durable heads of the replicas that have events beyond; looked up only
+	pendingLast genome.ReplicaID                 // the replica looked up in it last; 0: none
+	self        genome.ReplicaID                 // durable
+	changed     chan struct{}                    // closed at the next commit
+	err         error                            // why the actor has failed or ended
+	fence       *fence                           // nil if none was ever raised
+	state       *State                           // of batch stateAt
+	stateAt     uint64
+	warned      map[genome.ReplicaID]bool // forks that were logged
+	ahead       map[genome.ReplicaID]bool // own epochs that a peer was seen to know more of
+	events      []func(*zerolog.Logger)   // log lines of the batch, written after it
+	also        []write                   // what the batch writes besides ops
+	counts      counts
+	times       [2]prov // of the first and last op in the log
 }
 
 // Open opens the actor's log below cfg.Data, making folder and log if there is

@@ -43,6 +43,7 @@ type boltDisk struct {
 	dead atomic.Bool // bbolt panicked with its locks held: it must not be called again
 
 	roomMu   sync.Mutex
+	used     int64 // see highWater; 0: not known
 	reserved int64 // bytes from the beginning that the file system has blocks for; see reserve
 }
 
@@ -120,7 +121,7 @@ func (d *boltDisk) makeBuckets() error {
 }
 
 func (d *boltDisk) commit(writes []write) error {
-	d.db.AllocSize = int(min(max(d.size(), boltAllocMin), boltAllocMax, max(fileLimit()-d.reservedEnd(), 0)))
+	d.setAllocSize()
 	err := d.update(func(tx *bolt.Tx) error {
 		for _, w := range writes {
 			b, err := d.bucket(tx, w.bucket)
@@ -145,12 +146,13 @@ func (d *boltDisk) commit(writes []write) error {
 	return d.inPlace()
 }
 
-// reservedEnd is how long the file may become in the commit that reserve was
-// called for.
-func (d *boltDisk) reservedEnd() int64 {
+// setAllocSize says by how much the file may grow in the commit that reserve
+// was called for.
+func (d *boltDisk) setAllocSize() {
 	d.roomMu.Lock()
 	defer d.roomMu.Unlock()
-	return d.reserved + d.page
+	d.db.AllocSize = int(min(max(d.used, boltAllocMin), boltAllocMax, max(fileLimit()-d.reserved-d.page, 0)))
+	d.used = 0 // from here on
 }
 
 // update runs fn in a transaction and commits it. It does what bolt.DB.Update

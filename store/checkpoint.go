@@ -270,7 +270,7 @@ func (r *indexReader) read(c *checkpoint) bool {
 		heads[i] = genome.Head{Replica: id, Seq: r.uvarint(), Chain: genome.Chain(r.fixed(8))}
 		c.x.actors = append(c.x.actors, id)
 		c.x.firstBy = append(c.x.firstBy, first)
-		c.x.heads[id] = heads[i]
+		c.x.ensure(id).head = heads[i]
 	}
 	lsn := uint64(1)
 	for range r.count(1 + 1 + 1) {

@@ -282,9 +282,9 @@ func TestWrongCheckpoint(t *testing.T) {
 		{"other position", false, func(t *testing.T, c *checkpoint) { c.lsn++ }, "it says that it is from op"},
 		{"other chain in the index", false, func(t *testing.T, c *checkpoint) {
 			for _, r := range c.x.actors {
-				h := c.x.heads[r]
+				h := c.x.head(r)
 				h.Chain++
-				c.x.heads[r] = h
+				c.x.ensure(r).head = h
 			}
 		}, "the genome has"},
 		{"other log", false, func(t *testing.T, c *checkpoint) { c.uuid[3]++ }, "another log"},

@@ -19,20 +19,48 @@ import (
 // the mutex may be read after it.
 type index struct {
 	segs []segment
-	by   map[genome.ReplicaID][]int32 // segments that hold a replica's events, ascending; looked up only
+	by   map[genome.ReplicaID]*history // looked up only
+	last *history                      // that was looked up last; nil: none
 
-	recent   []entry                      // not sealed; those from durable on are not on the disk yet
-	recentBy map[genome.ReplicaID][]int32 // indices into recent, ascending; looked up only
-	durable  int
-	bytes    int      // sum of entry.bytes over recent
-	keys     []uint64 // of the tail's values on the disk
+	recent  []entry // not sealed; those from durable on are not on the disk yet
+	durable int
+	bytes   int      // sum of entry.bytes over recent
+	keys    []uint64 // of the tail's values on the disk
 
-	heads   map[genome.ReplicaID]genome.Head // after the last entry; looked up only
-	actors  []genome.ReplicaID               // in the order of first use
-	stored  int                              // how many of actors are on the disk
-	firstBy []uint64                         // LSN of each actor's first use
+	actors  []genome.ReplicaID // in the order of first use
+	stored  int                // how many of actors are on the disk
+	firstBy []uint64           // LSN of each actor's first use
 
 	err error // a read of the log, or a draw of an epoch, failed in the writer: the actor must fail
+}
+
+// A history is what is logged of one replica.
+type history struct {
+	head   genome.Head // after the last entry
+	segs   []int32     // that hold some of it, ascending
+	recent []int32     // indices into index.recent, ascending
+}
+
+// of returns r's history, nil if there is none.
+func (x *index) of(r genome.ReplicaID) *history {
+	if x.last == nil || x.last.head.Replica != r {
+		h := x.by[r]
+		if h == nil {
+			return nil
+		}
+		x.last = h
+	}
+	return x.last
+}
+
+// ensure returns r's history, an empty one if there is none.
+func (x *index) ensure(r genome.ReplicaID) *history {
+	h := x.of(r)
+	if h == nil {
+		h = &history{head: genome.Head{Replica: r, Chain: genome.NewChain(r)}}
+		x.by[r] = h
+	}
+	return h
 }
 
 // A segment is a sealed value.
@@ -63,11 +91,7 @@ func (s *segment) author(r genome.ReplicaID) (segmentAuthor, bool) {
 }
 
 func newIndex() *index {
-	return &index{
-		by:       make(map[genome.ReplicaID][]int32),
-		recentBy: make(map[genome.ReplicaID][]int32),
-		heads:    make(map[genome.ReplicaID]genome.Head),
-	}
+	return &index{by: make(map[genome.ReplicaID]*history)}
 }
 
 // end is the LSN of the last event, durable or not.
@@ -88,8 +112,8 @@ func (x *index) sealedEnd() uint64 {
 
 // sealedHead is how far the segments show r's history, and the chain there.
 func (x *index) sealedHead(r genome.ReplicaID) genome.Head {
-	if at := x.recentBy[r]; len(at) > 0 {
-		e := &x.recent[at[0]]
+	if h := x.of(r); h != nil && len(h.recent) > 0 {
+		e := &x.recent[h.recent[0]]
 		return genome.Head{Replica: r, Seq: e.op.Dot.Seq - 1, Chain: e.chain}
 	}
 	return x.head(r)
@@ -104,29 +128,27 @@ func (x *index) durableEnd() uint64 {
 }
 
 func (x *index) head(r genome.ReplicaID) genome.Head {
-	h, ok := x.heads[r]
-	if !ok {
-		h = genome.Head{Replica: r, Chain: genome.NewChain(r)}
+	if h := x.of(r); h != nil {
+		return h.head
 	}
-	return h
+	return genome.Head{Replica: r, Chain: genome.NewChain(r)}
 }
 
 // add appends op, which must be the next of its replica.
-func (x *index) add(op genome.Op, p prov) {
-	r := op.Dot.Replica
-	h := x.head(r)
-	if op.Dot.Seq != h.Seq+1 {
+func (x *index) add(op *genome.Op, p prov) {
+	h := x.ensure(op.Dot.Replica)
+	if op.Dot.Seq != h.head.Seq+1 {
 		panic("store: an applied op does not follow what is logged: " + op.Dot.String())
 	}
-	e := entry{op: op, lsn: x.end() + 1, chain: h.Chain, prov: p}
-	if h.Seq == 0 {
-		x.actors = append(x.actors, r)
-		x.firstBy = append(x.firstBy, e.lsn)
+	lsn := x.end() + 1
+	if h.head.Seq == 0 {
+		x.actors = append(x.actors, op.Dot.Replica)
+		x.firstBy = append(x.firstBy, lsn)
 	}
-	x.heads[r] = genome.Head{Replica: r, Seq: op.Last(), Chain: h.Chain.Extend(op)}
-	x.recentBy[r] = append(x.recentBy[r], int32(len(x.recent)))
-	x.recent = append(x.recent, e)
-	x.bytes += e.bytes()
+	h.recent = append(h.recent, int32(len(x.recent)))
+	x.recent = append(x.recent, entry{op: *op, lsn: lsn, chain: h.head.Chain, prov: p})
+	x.bytes += opBytes + len(op.Genes)
+	h.head.Seq, h.head.Chain = op.Last(), h.head.Chain.Extend(*op)
 }
 
 // chunk returns how many of entries, of at most max ops, make one value.
@@ -189,7 +211,7 @@ func (x *index) addSegment(v *value) error {
 		return errors.New("a chain is given for a replica without ops")
 	}
 	for _, h := range v.block.Heads {
-		x.heads[h.Replica] = h
+		x.ensure(h.Replica).head = h
 	}
 	slices.SortFunc(s.authors, func(a, b segmentAuthor) int { return cmp.Compare(a.replica, b.replica) })
 	x.link(s)
@@ -204,7 +226,7 @@ func (x *index) addTail(v *value, key uint64) error {
 			err = fmt.Errorf("%v does not follow what is held", e.op.Dot)
 			return false
 		}
-		x.add(e.op, e.prov)
+		x.add(&e.op, e.prov)
 		return true
 	})
 	if err != nil {
@@ -225,7 +247,8 @@ func (x *index) link(s segment) {
 	n := int32(len(x.segs))
 	x.segs = append(x.segs, s)
 	for _, a := range s.authors {
-		x.by[a.replica] = append(x.by[a.replica], n)
+		h := x.ensure(a.replica)
+		h.segs = append(h.segs, n)
 	}
 }
 
@@ -234,12 +257,20 @@ func (x *index) seal(segs []segment) {
 	for _, s := range segs {
 		x.link(s)
 	}
-	x.recent, x.recentBy, x.durable, x.bytes, x.keys = nil, make(map[genome.ReplicaID][]int32), 0, 0, nil
+	for i := range x.recent {
+		h := x.of(x.recent[i].op.Dot.Replica)
+		h.recent = h.recent[:0]
+	}
+	x.recent, x.durable, x.bytes, x.keys = nil, 0, 0, nil
 }
 
 // findRecent returns the recent entry that holds d.
 func (x *index) findRecent(d genome.Dot) (entry, bool) {
-	at := x.recentBy[d.Replica]
+	h := x.of(d.Replica)
+	if h == nil {
+		return entry{}, false
+	}
+	at := h.recent
 	i := sort.Search(len(at), func(i int) bool { return x.recent[at[i]].op.Last() >= d.Seq })
 	if i == len(at) || x.recent[at[i]].op.Dot.Seq > d.Seq {
 		return entry{}, false
@@ -250,7 +281,11 @@ func (x *index) findRecent(d genome.Dot) (entry, bool) {
 // findSegment returns the number of the segment that holds d, or of the first
 // that holds a later event of its replica; false if there is none.
 func (x *index) findSegment(d genome.Dot) (int, bool) {
-	at := x.by[d.Replica]
+	h := x.of(d.Replica)
+	if h == nil {
+		return 0, false
+	}
+	at := h.segs
 	i := sort.Search(len(at), func(i int) bool {
 		a, _ := x.segs[at[i]].author(d.Replica)
 		return a.last >= d.Seq

@@ -1,9 +1,6 @@
 package store
 
-import (
-	"runtime"
-	"sync"
-)
+import "sync"
 
 // Bounds on the writer's queue. Those of a batch bound how long one commit
 // takes and what it may hold in memory.
@@ -15,8 +12,8 @@ const (
 )
 
 // A request is what a caller wants done in the writer. Each request's run is
-// called once, with the actor's mutex held; finish of all requests of a batch
-// is called when what they did and saw is durable, or err says why not.
+// called once, with the actor's mutex held; done is closed when what all
+// requests of its commit did and saw is durable, or err says why not.
 type request struct {
 	ops, bytes int
 	run        func()
@@ -65,42 +62,54 @@ func (q *queue) close() {
 	q.some.Signal()
 }
 
-// take waits for requests and returns a batch of them; none when the queue is
-// closed and empty. Before it takes, it lets others run until nobody has
-// anything to add: those who were answered by the last commit come back in
-// time for this one, which nearly doubles what a commit carries. A timer
-// instead would only add its own latency.
-func (q *queue) take() []*request {
+// wait returns true when there are requests, or false when the queue is closed
+// and empty.
+func (q *queue) wait() bool {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	for len(q.reqs) == 0 {
 		if q.closed {
-			q.mu.Unlock()
-			return nil
+			return false
 		}
 		q.some.Wait()
 	}
-	for before := 0; before != len(q.reqs) && q.ops < maxBatchOps; {
-		before = len(q.reqs)
-		q.mu.Unlock()
-		runtime.Gosched()
-		q.mu.Lock()
-	}
+	return true
+}
+
+// take returns the requests that wait, as many as there is room for among so
+// many ops and bytes: of those, or one that is larger, if it is the first of
+// its commit. It does not wait.
+func (q *queue) take(ops, bytes int, first bool) []*request {
+	q.mu.Lock()
 	defer q.mu.Unlock()
-	n, ops, bytes := 0, 0, 0
+	n, taken := 0, 0
 	for n < len(q.reqs) {
 		r := q.reqs[n]
-		if n > 0 && (ops+r.ops > maxBatchOps || bytes+r.bytes > maxBatchSize) {
+		if (n > 0 || !first) && (r.ops > ops || r.bytes > bytes) {
 			break
 		}
-		ops, bytes, n = ops+r.ops, bytes+r.bytes, n+1
+		ops, bytes, taken, n = ops-r.ops, bytes-r.bytes, taken+r.ops, n+1
 	}
 	batch := q.reqs[:n:n]
 	q.reqs = q.reqs[n:]
 	if len(q.reqs) == 0 {
 		q.reqs = nil
 	}
-	q.ops -= ops
+	q.ops -= taken
 	return batch
+}
+
+// back puts requests that were taken in front of all others again.
+func (q *queue) back(reqs []*request) {
+	if len(reqs) == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.reqs = append(reqs[:len(reqs):len(reqs)], q.reqs...)
+	for _, r := range reqs {
+		q.ops += r.ops
+	}
 }
 
 // refuse closes the queue and returns what is left in it.

@@ -44,22 +44,22 @@ func (a *Actor) Receive(ctx context.Context, src Source, b genome.Block) (Receip
 		size += opBytes + len(b.Ops[i].Genes)
 	}
 	var rec Receipt
-	if err := a.submit(ctx, len(b.Ops), size, func() { rec = a.receive(src, b) }); err != nil {
+	if err := a.submit(ctx, len(b.Ops), size, func() { rec = a.receive(src, b, size-opBytes*len(b.Ops)) }); err != nil {
 		return Receipt{}, err
 	}
 	return rec, nil
 }
 
 // receive does the work of Receive in the writer.
-func (a *Actor) receive(src Source, b genome.Block) Receipt {
-	rc := &receiver{a: a, src: src, prov: prov{ms: a.cfg.Now().UnixMilli(), via: src.Via, known: src.Known, from: src.From}}
+func (a *Actor) receive(src Source, b genome.Block, genes int) Receipt {
+	rc := &receiver{a: a, genes: make([]byte, 0, genes), src: src, prov: prov{ms: a.cfg.Now().UnixMilli(), via: src.Via, known: src.Known, from: src.From}}
 	forked := a.forks(b, rc)
 	for i := range b.Ops {
-		op := b.Ops[i]
-		if slices.Contains(forked, op.Dot.Replica) {
+		rc.cur = b.Ops[i] // the caller's stays as it is
+		if len(forked) > 0 && slices.Contains(forked, rc.cur.Dot.Replica) {
 			continue
 		}
-		rc.op(op)
+		rc.op(&rc.cur)
 	}
 	return rc.finish()
 }
@@ -91,14 +91,18 @@ type receiver struct {
 	prov   prov
 	rec    Receipt
 	parked []genome.Op
+	genes  []byte        // copies of what the caller's buffer holds
+	cur    genome.Op     // the op at hand,
+	res    genome.Result // and what became of it
 }
 
-func (rc *receiver) op(op genome.Op) {
-	a := rc.a
-	res, err := a.g.ApplyFrom(rc.src.Peer, op)
+func (rc *receiver) op(op *genome.Op) {
+	a, res, gene := rc.a, &rc.res, op.Gene
+	err := a.g.ApplyTo(res, rc.src.Peer, op)
 	if e, ok := errors.AsType[*genome.OpError](err); ok && e.Code == genome.CodeSelfAhead {
 		rc.selfAhead(op)
-		res, err = a.g.ApplyFrom(rc.src.Peer, op)
+		op.Gene = gene // ApplyTo may have filled it in
+		err = a.g.ApplyTo(res, rc.src.Peer, op)
 	}
 	if err != nil {
 		e, ok := errors.AsType[*genome.OpError](err)
@@ -121,7 +125,7 @@ func (rc *receiver) op(op genome.Op) {
 		})
 	}
 	if res.Parked {
-		rc.parked = append(rc.parked, op)
+		rc.parked = append(rc.parked, *op)
 		rc.rec.Missing = append(rc.rec.Missing, res.Missing...)
 		return
 	}
@@ -132,15 +136,25 @@ func (rc *receiver) op(op genome.Op) {
 		if i == 0 && !res.Duplicate {
 			fresh = got.Len() // the op itself comes first, without a head that was known
 		}
-		got.Genes = slices.Clone(got.Genes) // they are part of the caller's buffer
-		a.append(*got, rc.prov)
+		got.Genes = rc.keep(got.Genes)
+		a.append(got, rc.prov)
 	}
 	rc.rec.Duplicate += op.Len() - fresh
 	a.counts.duplicates += uint64(op.Len() - fresh)
 }
 
+// keep copies genes, which are part of the caller's buffer.
+func (rc *receiver) keep(genes []byte) []byte {
+	if len(genes) > cap(rc.genes)-len(rc.genes) { // of an op that had been parked
+		return slices.Clone(genes)
+	}
+	n := len(rc.genes)
+	rc.genes = append(rc.genes, genes...)
+	return rc.genes[n:len(rc.genes):len(rc.genes)]
+}
+
 // selfAhead rotates because op shows own events that are not held.
-func (rc *receiver) selfAhead(op genome.Op) {
+func (rc *receiver) selfAhead(op *genome.Op) {
 	self := rc.a.g.Self()
 	rc.rec.SelfAhead = true
 	until, genes := genome.Head{Replica: self}, uint64(0)

@@ -467,7 +467,7 @@ func (a *Actor) adoptValue(v *waitingValue, budget *int) {
 			e.op = e.op.TrimHead(int(n))
 		}
 		if v.refused = applySafely(a.g, &e.op); v.refused == nil {
-			a.append(e.op, e.prov)
+			a.append(&e.op, e.prov)
 			*budget--
 		}
 		return true

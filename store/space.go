@@ -73,27 +73,29 @@ type space struct {
 // room returns what a commit of n bytes of ops may need on the disk.
 func room(n int) int64 { return roomFactor*int64(n) + roomPages }
 
-// makeRoom reserves what the first requests of a batch need, of as many as
-// there is room for, or says why there is none even for one. rest is to be
-// tried next.
-func (a *Actor) makeRoom(batch []*request) (fit, rest []*request, err error) {
-	n := len(batch)
+// makeRoom reserves what batch, which has been run, and the first of reqs need,
+// of as many as there is room for, or says why there is none even for one. rest
+// is to be tried after the commit of the others.
+func (a *Actor) makeRoom(batch, reqs []*request) (fit, rest []*request, err error) {
+	n := len(reqs)
 	if a.space.full() {
 		n = 1 // the one that looks whether it still is
 	}
 	for ; n > 1; n /= 2 {
-		if _, full := errors.AsType[*NotWritableError](a.disk.reserve(a.roomFor(batch[:n]))); !full {
-			return batch[:n], batch[n:], nil
+		if _, full := errors.AsType[*NotWritableError](a.disk.reserve(a.roomFor(batch, reqs[:n]))); !full {
+			return reqs[:n], reqs[n:], nil
 		}
 	}
-	return batch[:1], batch[1:], a.reserve(a.roomFor(batch[:1]))
+	return reqs[:1], reqs[1:], a.reserve(a.roomFor(batch, reqs[:1]))
 }
 
-// roomFor is what a commit of batch may write. Only the writer may ask.
-func (a *Actor) roomFor(batch []*request) int64 {
+// roomFor is what a commit of batch and reqs may write. Only the writer may ask.
+func (a *Actor) roomFor(batch, reqs []*request) int64 {
 	n := 0
-	for _, r := range batch {
-		n += r.ops*roomPerOp + r.bytes
+	for _, reqs := range [][]*request{batch, reqs} {
+		for _, r := range reqs {
+			n += r.ops*roomPerOp + r.bytes
+		}
 	}
 	return room(n + a.x.bytes + len(a.x.recent)*roomPerOp) // the recent ones may be sealed with it
 }
@@ -161,11 +163,7 @@ func (s *space) full() bool {
 func (d *boltDisk) reserve(n int64) error {
 	d.roomMu.Lock()
 	defer d.roomMu.Unlock()
-	var used int64
-	err := d.view(func(tx *bolt.Tx) error {
-		used = tx.Size()
-		return nil
-	})
+	used, err := d.highWater()
 	if err != nil {
 		return err
 	}
@@ -175,7 +173,7 @@ func (d *boltDisk) reserve(n int64) error {
 	if used+n <= d.reserved {
 		return nil
 	}
-	step := n + min(used/reserveShare, reserveMax)
+	step := n + min(max(used/reserveShare, reserveMin), reserveMax)
 	err = allocate(d.fd, used, step)
 	if step > n && isFull(err) {
 		step = n // near the end: no more than it takes
@@ -196,10 +194,26 @@ func (d *boltDisk) reserve(n int64) error {
 	return nil
 }
 
+// highWater returns how long the part of the file is that pages have been in
+// use of. It is asked of bbolt once for each commit. roomMu is held.
+func (d *boltDisk) highWater() (int64, error) {
+	if d.used == 0 {
+		err := d.view(func(tx *bolt.Tx) error {
+			d.used = tx.Size()
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return d.used, nil
+}
+
 // Reservations ask for a little more than a commit needs, so that not every
 // commit has to ask.
 const (
-	reserveShare = 64       // of the file
+	reserveShare = 64 // of the file, within these bounds
+	reserveMin   = 256 << 10
 	reserveMax   = 1 << 20  // bytes
 	reserveFree  = 16 << 20 // bytes that must stay where nothing can be reserved
 )

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -39,28 +40,16 @@ func (a *Actor) submit(ctx context.Context, ops, size int, run func()) error {
 func (a *Actor) write() {
 	defer close(a.stopped)
 	debug.SetPanicOnFault(true) // of bbolt's map, should the file be cut short
-	for {
-		batch := a.queue.take()
-		if batch == nil {
+	for a.queue.wait() {
+		var batch []*request
+		if err := a.round(&batch); err != nil {
+			a.fail(err)
+			a.log.Error().Err(err).Msg("log failed")
+			answer(append(batch, a.queue.refuse()...), err)
 			return
 		}
-		for len(batch) > 0 {
-			fit, rest, full := a.makeRoom(batch)
-			if full != nil { // nothing was done for them
-				answer(fit, full)
-				batch = rest
-				continue
-			}
-			if err := a.commit(fit); err != nil {
-				a.fail(err)
-				a.log.Error().Err(err).Msg("log failed")
-				answer(append(batch, a.queue.refuse()...), err)
-				return
-			}
-			answer(fit, nil)
-			batch = rest
-			a.wantAdoption()
-		}
+		answer(batch, nil)
+		a.wantAdoption()
 	}
 }
 
@@ -71,19 +60,19 @@ func answer(batch []*request, err error) {
 	}
 }
 
-// commit does a batch of requests. Each step relies on all steps above it.
+// round does what waits in one commit. Each step relies on all steps above it.
 // Any error is final: nothing of the batch may be acknowledged then, nothing
 // is tried again, and nobody is shown anything that came with it.
-func (a *Actor) commit(batch []*request) (err error) {
+func (a *Actor) round(batch *[]*request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the writer panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
-	job, err := a.admit(batch) // 1. change the genome; nobody is told yet
-	if err != nil {
+	if err := a.gather(batch); err != nil { // 1. change the genome; nobody is told yet
 		return err
 	}
+	job := a.takeStock()
 	if job.any {
 		start := time.Now()
 		writes, segs, err := job.encode(a.encoding) // 2. what is to be written, checked
@@ -105,6 +94,63 @@ func (a *Actor) commit(batch []*request) (err error) {
 	return nil // 5. write answers the callers
 }
 
+// gather runs requests until nobody has anything to add, or the commit is full.
+// Between two looks at the queue it lets others run: those who were answered by
+// the last commit come back in time for this one, which nearly doubles what a
+// commit carries, and the first are worked on while the others come. A timer
+// instead would only add its own latency.
+//
+// What is in batch has been run, or was about to be when gather failed.
+// Requests that the disk has no room for are answered here.
+func (a *Actor) gather(batch *[]*request) error {
+	ops, bytes := maxBatchOps, maxBatchSize // for which there is room
+	for {
+		reqs := a.queue.take(ops, bytes, len(*batch) == 0)
+		if len(reqs) == 0 {
+			return nil
+		}
+		fit, rest, full := a.makeRoom(*batch, reqs)
+		if full != nil && len(*batch) > 0 {
+			a.queue.back(reqs) // after what has been run
+			return nil
+		}
+		a.queue.back(rest)
+		if full != nil { // nothing was done for them
+			answer(fit, full)
+			continue
+		}
+		*batch = append(*batch, fit...)
+		if err := a.run(fit); err != nil || len(rest) > 0 {
+			return err
+		}
+		for _, r := range fit {
+			ops, bytes = ops-r.ops, bytes-r.bytes
+		}
+		runtime.Gosched()
+	}
+}
+
+// run runs requests.
+func (a *Actor) run(reqs []*request) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err != nil {
+		return a.err
+	}
+	for _, r := range reqs {
+		r.run()
+	}
+	if a.dirtyLocked() {
+		a.applied++ // whoever looks from here on waits for this
+	}
+	return a.x.err
+}
+
+// dirtyLocked reports whether there is something that is not on the disk.
+func (a *Actor) dirtyLocked() bool {
+	return a.x.durable < len(a.x.recent) || a.rotated || len(a.also) > 0
+}
+
 // A job is what a batch has to write.
 type job struct {
 	any     bool
@@ -122,26 +168,15 @@ type job struct {
 	events  []func(*zerolog.Logger)
 }
 
-// admit runs the requests and takes stock.
-func (a *Actor) admit(batch []*request) (job, error) {
+// takeStock returns what the requests that were run have left to write.
+func (a *Actor) takeStock() job {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.err != nil {
-		return job{}, a.err
-	}
-	for _, r := range batch {
-		r.run()
-	}
-	j := job{events: a.events, also: a.also}
+	j := job{any: a.dirtyLocked(), events: a.events, also: a.also}
 	a.events, a.also = nil, nil
-	if a.x.err != nil {
-		return j, a.x.err
-	}
-	j.any = a.x.durable < len(a.x.recent) || a.rotated || len(j.also) > 0
 	if !j.any {
-		return j, nil
+		return j
 	}
-	a.applied++
 	j.size = a.cfg.sealOps
 	j.seal = len(a.x.recent) >= j.size || a.x.bytes >= sealBytes
 	j.entries = a.x.recent[a.x.durable:len(a.x.recent):len(a.x.recent)]
@@ -153,7 +188,7 @@ func (a *Actor) admit(batch []*request) (job, error) {
 	if a.rotated {
 		j.epochs = a.meta.epochs
 	}
-	return j, nil
+	return j
 }
 
 // encode turns the job into writes, and into segments if it seals.
@@ -218,6 +253,7 @@ func (a *Actor) reveal(j job, segs []segment, took time.Duration) {
 	a.self = j.self
 	a.durable = a.applied
 	clear(a.pending)
+	a.pendingLast = 0
 	a.counts.commits++
 	a.counts.commitTime += took
 	close(a.changed)
@@ -257,10 +293,12 @@ func (a *Actor) durableBatches() uint64 {
 func (a *Actor) seenLocked() uint64 { return a.applied }
 
 // append logs an op that was applied. It runs in the writer.
-func (a *Actor) append(op genome.Op, p prov) {
-	r := op.Dot.Replica
-	if _, ok := a.pending[r]; !ok {
-		a.pending[r] = a.x.head(r)
+func (a *Actor) append(op *genome.Op, p prov) {
+	if r := op.Dot.Replica; r != a.pendingLast {
+		a.pendingLast = r
+		if _, ok := a.pending[r]; !ok {
+			a.pending[r] = a.x.head(r)
+		}
 	}
 	if a.x.end() == 0 {
 		a.times[0] = p
@@ -352,8 +390,8 @@ func (a *Actor) edit(fn func(g *genome.Genome) (Edit, error), size int) ([]genom
 		return nil, err
 	}
 	p := prov{ms: a.cfg.Now().UnixMilli(), via: ViaLocal}
-	for _, op := range ops {
-		a.append(op, p)
+	for i := range ops {
+		a.append(&ops[i], p)
 	}
 	return ops, nil
 }
