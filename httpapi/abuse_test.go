@@ -211,10 +211,15 @@ func holdSlowly(t *testing.T, n *Node, clients int, stop <-chan struct{}) {
 					case <-stop:
 						_ = c.Close()
 						return
-					case <-time.After(time.Duration(10+i%90) * time.Millisecond):
+					case <-time.After(time.Duration(200+i%800) * time.Millisecond):
 					}
 				}
 				_ = c.Close()
+				select { // or those beyond the bound would do nothing but push each other out
+				case <-stop:
+					return
+				case <-time.After(time.Second):
+				}
 			}
 		})
 	}

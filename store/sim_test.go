@@ -62,13 +62,13 @@ type kv map[bucket]map[string][]byte
 
 func (k kv) with(ws []write) kv {
 	next := kv{}
-	for _, b := range buckets {
-		next[b] = maps.Clone(k[b])
-		if next[b] == nil {
-			next[b] = map[string][]byte{}
-		}
+	for b, entries := range k {
+		next[b] = maps.Clone(entries)
 	}
 	for _, w := range ws {
+		if next[w.bucket] == nil { // some are made when they are needed
+			next[w.bucket] = map[string][]byte{}
+		}
 		if w.value == nil {
 			delete(next[w.bucket], string(w.key))
 		} else {
