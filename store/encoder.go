@@ -15,7 +15,6 @@ import (
 // next. The zero encoder is ready.
 type encoder struct {
 	w       genome.BlockWriter
-	r       genome.BlockReader
 	numbers numbering
 	authors []author
 	heads   []genome.Head

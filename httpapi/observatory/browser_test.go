@@ -288,13 +288,6 @@ func (c *cluster) insert(i, at int, hex string) {
 	}
 }
 
-func (c *cluster) remove(i, at, n int) {
-	c.t.Helper()
-	if _, err := httpapi.NewClient(c.nodes[i].URL()).Edit(context.Background(), httpapi.EditRequest{Delete: &httpapi.DeleteRequest{At: at, N: n}}); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
 func (c *cluster) genome(i int) string {
 	c.t.Helper()
 	st, err := c.nodes[i].Actor().State(context.Background())
