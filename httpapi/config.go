@@ -63,6 +63,10 @@ type Config struct {
 	// Join, if set, lets members find each other by gossip, instead of Peers.
 	Join *JoinConfig
 
+	// Bus, if set, carries our ops to all others and theirs to us, in place of
+	// POSTs. POST /genome is still served, and pull repairs what it loses.
+	Bus Bus
+
 	VerifyInterval time.Duration // default 5s
 	PullInterval   time.Duration // ± 25 %; default 10s
 	JoinTimeout    time.Duration // how long the first mint waits for peers' answers; default 1s

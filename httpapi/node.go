@@ -58,6 +58,7 @@ type Node struct {
 	fresh    freshness
 	verified verified
 	pending  pendingClock
+	busTo    atomic.Uint64 // position in our log up to which all is on the bus
 
 	ctx           context.Context // of the loops
 	cancel        context.CancelFunc
@@ -79,7 +80,7 @@ type Node struct {
 
 // counters count what a person may want to know the number of.
 type counters struct {
-	panics, stalls, forks, diverged, rounds, pullRounds atomic.Uint64
+	panics, stalls, forks, diverged, rounds, pullRounds, busSent, busFailed, busTaken atomic.Uint64
 
 	mu       sync.Mutex
 	rejected map[string]uint64 // by code; the codes are finite
@@ -99,12 +100,14 @@ type Counts struct {
 	Panics, Stalls, Forks, Diverged, Rounds, PullRounds uint64
 	Rejected                                            map[string]uint64 // by code
 	Posts, PostsFailed                                  uint64            // batches, over all peers
+	BusSent, BusFailed, BusTaken                        uint64            // batches, over the bus
 }
 
 // Counts returns the totals since the start.
 func (n *Node) Counts() Counts {
 	c := Counts{Panics: n.counts.panics.Load(), Stalls: n.counts.stalls.Load(), Forks: n.counts.forks.Load(), Diverged: n.counts.diverged.Load(),
-		Rounds: n.counts.rounds.Load(), PullRounds: n.counts.pullRounds.Load(), Rejected: map[string]uint64{}}
+		Rounds: n.counts.rounds.Load(), PullRounds: n.counts.pullRounds.Load(),
+		BusSent: n.counts.busSent.Load(), BusFailed: n.counts.busFailed.Load(), BusTaken: n.counts.busTaken.Load(), Rejected: map[string]uint64{}}
 	n.counts.mu.Lock()
 	for code, k := range n.counts.rejected {
 		c.Rejected[code] = k
@@ -247,6 +250,10 @@ func (n *Node) run() {
 		n.loops.Go(func() { n.join(n.ctx) })
 		n.loops.Go(func() { n.pullTimer(n.ctx) })
 		n.loops.Go(func() { n.verifyLoop(n.ctx) })
+		if n.cfg.Bus != nil {
+			n.loops.Go(func() { n.busSendLoop(n.ctx) })
+			n.loops.Go(func() { n.busListenLoop(n.ctx) })
+		}
 	}
 	n.loops.Go(func() { n.watchLoop(n.ctx) })
 	n.loops.Go(func() { n.beatLoop(n.ctx) })

@@ -44,12 +44,12 @@ type pusher struct {
 var errStillParked = errors.New("the peer still lacks earlier ops")
 
 func (p *peer) pushLoop(ctx context.Context) {
-	s := &pusher{peer: p, pause: backoff.ExponentialBackOff{
-		// A factor of 1 spreads each pause over 0 … twice the interval: full jitter.
-		InitialInterval: backoffFirst / 2, RandomizationFactor: 1, Multiplier: 2, MaxInterval: backoffMax / 2,
-	}, since: time.Now(), link: rings.Link{ProbeAfter: probeAfter}}
+	s := &pusher{peer: p, pause: newBackoff(), since: time.Now(), link: rings.Link{ProbeAfter: probeAfter}}
 	for ctx.Err() == nil {
 		changed := p.n.actor.Changed() // before looking, so that no commit is missed
+		if p.n.cfg.Bus != nil {
+			changed = nil // the bus brings it; the peer is only asked what it holds
+		}
 		more, err := s.step(ctx)
 		switch {
 		case err != nil:
@@ -79,6 +79,9 @@ func (s *pusher) step(ctx context.Context) (more bool, err error) {
 		return true, s.sync(ctx) // an answer to this counts as a sign of life
 	case rings.Ask:
 		return true, s.sync(ctx)
+	}
+	if s.n.cfg.Bus != nil {
+		return false, nil
 	}
 	block, next, err := s.outgoing(ctx)
 	if err != nil {
@@ -332,7 +335,7 @@ func (n *Node) flush(ctx context.Context) uint64 {
 	target := n.actor.LSN()
 	for {
 		var unsent uint64
-		waiting := false
+		waiting := n.cfg.Bus != nil && n.busTo.Load() < target
 		mine := n.actor.Version()
 		for _, p := range n.linked() {
 			p.mu.Lock()
@@ -341,7 +344,7 @@ func (n *Node) flush(ctx context.Context) uint64 {
 			if away {
 				continue
 			}
-			waiting = waiting || to < target
+			waiting = waiting || n.cfg.Bus == nil && to < target
 			unsent = max(unsent, n.ownIn(vv.Lacks(mine)))
 		}
 		if !waiting || !sleep(ctx, 2*time.Millisecond) {

@@ -299,3 +299,17 @@ func bearer(r *http.Request) (token string, ok bool) {
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
 }
+
+// ClientTLS returns what another client than HTTP's needs to check a server and
+// to show who calls, as the files were last read; nil without a certificate and
+// an authority.
+func (t *Trust) ClientTLS() *tls.Config {
+	if t == nil {
+		return nil
+	}
+	c := t.now.Load()
+	if !c.authority && c.server == nil {
+		return nil
+	}
+	return c.client.Clone()
+}
