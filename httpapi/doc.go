@@ -55,6 +55,12 @@
 // Routes below /v1/ are added to and never changed; /genome stays as it is.
 // Errors are RFC 9457 problem documents ([Problem]) whose code is the contract.
 //
+// # A bus instead of POSTs
+//
+// With Config.Bus (package bus, NATS JetStream) a process publishes its ops
+// once for all others and POSTs none. Nothing else changes: POST /genome is
+// served, pull repairs, and all that arrives is checked as a POST is.
+//
 // # Who is let in
 //
 // On a loopback address everybody is, unless Config.Trust says otherwise: with

@@ -46,6 +46,7 @@ type nodeOptions struct {
 	readyAlone                   bool
 	chaos                        bool
 	cluster                      string
+	bus                          busOptions
 
 	seeded bool // --seed was given: 0 is a seed too
 }
@@ -63,6 +64,7 @@ func (o *nodeOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.chaos, "chaos", false, "let links be cut by hand, from the page or with PUT /v1/links/N")
 	f.BoolVar(&o.readyAlone, "ready-alone", false, "be ready before any peer has answered")
 	f.StringVar(&o.cluster, "cluster", "crdt-genome", "name of the group; actors of another group are refused")
+	o.bus.addFlags(f)
 }
 
 // args returns the flags again, for a child.
@@ -82,7 +84,7 @@ func (o *nodeOptions) args() []string {
 	if o.chaos {
 		args = append(args, "--chaos")
 	}
-	return args
+	return append(args, o.bus.args()...)
 }
 
 func (o *nodeOptions) check() error {
@@ -334,6 +336,11 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 			stop(errors.New("stdin closed"))
 		}()
 	}
+	closeBus, err := o.bus.connect(&cfg, o.cluster)
+	if err != nil {
+		return err
+	}
+	defer closeBus()
 	node, err := httpapi.Start(ctx, cfg)
 	if err != nil {
 		return err
@@ -378,7 +385,6 @@ func (a *app) banner(o serveOptions, cfg httpapi.Config, node *httpapi.Node) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "crdt-genome %s · actor %d%s · epoch %s\n", version, o.actor, of, epoch)
-	fmt.Fprintf(&b, "  page   %s/\n", node.URL())
 	fmt.Fprintf(&b, "  page   %s/\n", node.URL())
 	fmt.Fprintf(&b, "  api    %s/genome\n", node.URL())
 	state := "new"

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+)
+
+// TestRunOverBus runs real actors over a real NATS server.
+func TestRunOverBus(t *testing.T) {
+	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	defer func() { s.Shutdown(); s.WaitForShutdown() }()
+	if !s.ReadyForConnections(patience) {
+		t.Fatal("the NATS server does not start")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	data := filepath.Join(t.TempDir(), "data")
+	out, err := exec.CommandContext(ctx, program(t), "run", "--count", "3", "--base", "0", "--data", data, "--ops", "60", "--mutate-max", "50ms", "--bus", s.ClientURL()).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "\nCONVERGED  3 of 3") {
+		t.Errorf("run: %v\n%s", err, out)
+	}
+	if v, err := s.Varz(nil); err != nil || v.InMsgs == 0 {
+		t.Errorf("the server had no messages: %v", err)
+	}
+	jsz, err := s.Jsz(&natsserver.JSzOptions{})
+	if err != nil || jsz.Messages == 0 || jsz.Streams != 1 {
+		t.Errorf("JetStream: %+v, %v; want one stream with messages", jsz, err)
+	}
+	if out, err := exec.CommandContext(ctx, program(t), "serve", "-a", "0", "-c", "1", "-b", "0", "--data", data, "--bus", "nats://bad host").CombinedOutput(); err == nil || !strings.Contains(string(out), "error: --bus: ") {
+		t.Errorf("a bad URL: %v\n%s", err, out)
+	}
+}
