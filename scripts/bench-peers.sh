@@ -42,7 +42,8 @@ go build -o "$out/crdt-genome" ./cmd/crdt-genome
 for trace in "${traces[@]}"; do
   if [ -z "$edits" ]; then
     echo "$trace: crdt-genome" >&2
-    "$out/crdt-genome" bench list --quiet --json --runs "$runs" --sizes 0 --trace "$trace" >"$out/ours.json"
+    # With the variable set, bench list would take all traces at once.
+    env -u CRDT_GENOME_TRACES "$out/crdt-genome" bench list --quiet --json --runs "$runs" --sizes 0 --trace "$trace" >"$out/ours.json"
     node scripts/peers/ours.mjs <"$out/ours.json" >>"$out/all.ndjson"
   fi
   echo "$trace: peers" >&2
