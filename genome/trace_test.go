@@ -2,42 +2,20 @@ package genome_test
 
 import (
 	"bytes"
-	"compress/gzip"
-	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"crdt-genome/genome"
+	"crdt-genome/genome/bench"
 )
 
-// A trace is a recorded writing session of the public editing traces
-// (github.com/josephg/editing-traces).
-type trace struct {
-	StartContent, EndContent string
-	NumAgents                int
-	Txns                     []struct {
-		Parents []int // concurrent traces only
-		Agent   int
-		Patches []patch
-	}
-}
-
-// A patch is [position, deleted, inserted].
-type patch struct {
-	at, del int
-	ins     string
-}
-
-func (p *patch) UnmarshalJSON(data []byte) error {
-	return json.Unmarshal(data, &[]any{&p.at, &p.del, &p.ins})
-}
-
-// readTraces reads the traces of one folder.
-func readTraces(t *testing.T, folder string) map[string]*trace {
+// traceFiles returns the files of one folder of the public editing traces
+// (github.com/josephg/editing-traces), by name.
+func traceFiles(t *testing.T, folder string) map[string]io.Reader {
 	t.Helper()
 	dir := os.Getenv("CRDT_GENOME_TRACES")
 	if dir == "" {
@@ -47,45 +25,34 @@ func readTraces(t *testing.T, folder string) map[string]*trace {
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no traces in %s: %v", filepath.Join(dir, folder), err)
 	}
-	traces := map[string]*trace{}
+	files := map[string]io.Reader{}
 	for _, path := range paths {
-		f, err := os.Open(path)
+		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
-		z, err := gzip.NewReader(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tr := &trace{}
-		if err := json.NewDecoder(z).Decode(tr); err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		traces[strings.TrimSuffix(filepath.Base(path), ".json.gz")] = tr
+		files[bench.TraceName(path)] = bytes.NewReader(data)
 	}
-	return traces
+	return files
 }
 
-// edit makes patches in g and returns the ops.
-func edit(t *testing.T, g *genome.Genome, patches []patch) (ops []genome.Op) {
+// edit makes edits, whose text is in text, in g and returns the ops.
+func edit(t *testing.T, g *genome.Genome, edits []bench.Edit, text []byte) (ops []genome.Op) {
 	t.Helper()
-	for _, p := range patches {
-		if p.del > 0 {
-			out, err := g.Delete(p.at, p.del)
+	for _, e := range edits {
+		if e.Del > 0 {
+			out, err := g.Delete(int(e.Pos), int(e.Del))
 			if err != nil {
 				t.Fatal(err)
 			}
 			ops = append(ops, out...)
 		}
-		at := p.at
-		for part := range slices.Chunk([]byte(p.ins), genome.MaxRun) {
-			op, err := g.Insert(at, part)
+		if e.Ins > 0 {
+			op, err := g.Insert(int(e.Pos), text[e.Off:e.Off+e.Ins])
 			if err != nil {
 				t.Fatal(err)
 			}
 			ops = append(ops, op)
-			at += len(part)
 		}
 	}
 	return ops
@@ -111,18 +78,16 @@ func sameState(t *testing.T, what string, a, b *genome.Genome) {
 // TestSequentialTraces writes each trace and brings it to others in every way:
 // op by op, from blocks of what Since yields, from a snapshot.
 func TestSequentialTraces(t *testing.T) {
-	for name, tr := range readTraces(t, "sequential") {
+	for name, file := range traceFiles(t, "sequential") {
 		t.Run(name, func(t *testing.T) {
+			tr, err := bench.ReadTrace(name, file)
+			if err != nil {
+				t.Fatal(err)
+			}
 			g := genome.New(alice)
-			var ops []genome.Op
-			if tr.StartContent != "" {
-				ops = edit(t, g, []patch{{ins: tr.StartContent}})
-			}
-			for _, txn := range tr.Txns {
-				ops = append(ops, edit(t, g, txn.Patches)...)
-			}
-			if got := string(g.Bytes()); got != tr.EndContent {
-				t.Fatalf("%d genes, want the trace's %d, or they differ", len(got), len(tr.EndContent))
+			ops := edit(t, g, tr.Edits, tr.Text)
+			if got := g.Bytes(); !bytes.Equal(got, tr.End) {
+				t.Fatalf("%d genes, want the trace's %d, or they differ", len(got), len(tr.End))
 			}
 			one := genome.New(bob)
 			applyAll(t, one, ops)
@@ -146,48 +111,32 @@ func TestSequentialTraces(t *testing.T) {
 	}
 }
 
-// TestConcurrentTraces gives each agent a genome of its own, which receives the
-// parents of a txn before it is made, and merges all in the end.
+// TestConcurrentTraces gives each agent a genome of its own, which hears of what
+// the others did before it goes on, and of all in the end.
 func TestConcurrentTraces(t *testing.T) {
-	for name, tr := range readTraces(t, "concurrent") {
+	for name, file := range traceFiles(t, "concurrent") {
 		t.Run(name, func(t *testing.T) {
-			agents := make([]*genome.Genome, tr.NumAgents)
-			has := make([][]bool, tr.NumAgents) // by txn
+			tr, err := bench.ReadLive(name, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			agents := make([]*genome.Genome, tr.Agents)
 			for i := range agents {
 				agents[i] = genome.New(genome.NewReplicaID(genome.ActorID(i), 1))
-				has[i] = make([]bool, len(tr.Txns))
 			}
-			ops := make([][]genome.Op, len(tr.Txns))
-			// fetch brings agent a all that the txns of stack come after.
-			fetch := func(a int, stack []int) {
-				var lacks []int
-				for len(stack) > 0 {
-					i := stack[len(stack)-1]
-					stack = stack[:len(stack)-1]
-					if !has[a][i] {
-						has[a][i] = true
-						lacks = append(lacks, i)
-						stack = append(stack, tr.Txns[i].Parents...)
-					}
+			var ops [][]genome.Op // of each step that was made, in order
+			made := map[[2]uint32][]genome.Op{}
+			for _, s := range tr.Steps {
+				if s.Heard {
+					applyAll(t, agents[s.Agent], made[[2]uint32{s.From, s.To}])
+					continue
 				}
-				slices.Sort(lacks) // parents come before their children
-				for _, i := range lacks {
-					applyAll(t, agents[a], ops[i])
-				}
-			}
-			for i, txn := range tr.Txns {
-				fetch(txn.Agent, slices.Clone(txn.Parents))
-				ops[i] = edit(t, agents[txn.Agent], txn.Patches)
-				has[txn.Agent][i] = true
-			}
-			all := make([]int, len(tr.Txns))
-			for i := range all {
-				all[i] = i
+				made[[2]uint32{s.From, s.To}] = edit(t, agents[s.Agent], tr.Edits[s.From:s.To], tr.Text)
+				ops = append(ops, made[[2]uint32{s.From, s.To}])
 			}
 			for a, g := range agents {
-				fetch(a, slices.Clone(all))
-				if got := string(g.Bytes()); got != tr.EndContent {
-					t.Errorf("agent %d: %d genes, want the trace's %d, or they differ", a, len(got), len(tr.EndContent))
+				if got := g.Bytes(); !bytes.Equal(got, tr.End) {
+					t.Errorf("agent %d: %d genes, want the trace's %d, or they differ", a, len(got), len(tr.End))
 				}
 				sameState(t, fmt.Sprint("agent ", a), agents[0], g)
 			}

@@ -2,70 +2,34 @@ package list_test
 
 import (
 	"bytes"
-	"compress/gzip"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"crdt-genome/genome/bench"
 	"crdt-genome/genome/internal/list"
 )
 
 var traces = []string{"automerge-paper", "rustcode", "seph-blog1", "sveltecomponent"}
 
-// A trace is a recorded writing session. Its patches hold no pointers, so that
-// the collector has nothing to do with them in a benchmark.
-type trace struct {
-	patches []patch
-	text    []byte // inserted, one patch after the other
-	end     []byte
-}
-
-type patch struct {
-	at, del, ins int32
-}
-
 // readTrace reads a public editing trace (github.com/josephg/editing-traces)
 // from the folder CRDT_GENOME_TRACES.
-func readTrace(t testing.TB, name string) trace {
+func readTrace(t testing.TB, name string) *bench.Trace {
 	t.Helper()
 	dir := os.Getenv("CRDT_GENOME_TRACES")
 	if dir == "" {
 		t.Skip("no editing traces: set CRDT_GENOME_TRACES to a folder with sequential/ and concurrent/")
 	}
-	path := filepath.Join(dir, "sequential", name+".json.gz")
-	f, err := os.Open(path)
+	f, err := os.Open(filepath.Join(dir, "sequential", name+".json.gz"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	z, err := gzip.NewReader(f)
+	tr, err := bench.ReadTrace(name, f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var doc struct {
-		StartContent, EndContent string
-		Txns                     []struct{ Patches [][3]any }
-	}
-	if err := json.NewDecoder(z).Decode(&doc); err != nil {
-		t.Fatalf("%s: %v", path, err)
-	}
-	var tr trace
-	if doc.StartContent != "" {
-		tr.add(0, 0, doc.StartContent)
-	}
-	for _, txn := range doc.Txns {
-		for _, p := range txn.Patches {
-			tr.add(int(p[0].(float64)), int(p[1].(float64)), p[2].(string))
-		}
-	}
-	tr.end = []byte(doc.EndContent)
 	return tr
-}
-
-func (tr *trace) add(at, del int, ins string) {
-	tr.patches = append(tr.patches, patch{int32(at), int32(del), int32(len(ins))})
-	tr.text = append(tr.text, ins...)
 }
 
 // A flatOp is an op without pointers: its genes are text[from:to].
@@ -78,23 +42,17 @@ type flatOp struct {
 	from, to int32
 }
 
-// play makes the edits of a trace and hands each op to emit, if not nil.
-func (tr *trace) play(l *list.List, rep uint32, emit func(flatOp)) {
-	from := int32(0)
-	deleted := func(list.Ref, uint32, bool) {}
-	if emit != nil {
-		deleted = func(first list.Ref, n uint32, _ bool) { emit(flatOp{delete: true, ref: first, n: n}) }
-	}
-	for _, p := range tr.patches {
-		if p.del > 0 {
-			l.DeleteAt(int(p.at), int(p.del), deleted)
+// play makes the edits of a trace and hands each op to emit.
+func play(tr *bench.Trace, l *list.List, rep uint32, emit func(flatOp)) {
+	for _, e := range tr.Edits {
+		if e.Del > 0 {
+			l.DeleteAt(int(e.Pos), int(e.Del), func(first list.Ref, n uint32, _ bool) {
+				emit(flatOp{delete: true, ref: first, n: n})
+			})
 		}
-		if p.ins > 0 {
-			ref, side := l.InsertAt(rep, int(p.at), tr.text[from:from+p.ins])
-			if emit != nil {
-				emit(flatOp{rep: rep, side: side, ref: ref, from: from, to: from + p.ins})
-			}
-			from += p.ins
+		if e.Ins > 0 {
+			ref, side := l.InsertAt(rep, int(e.Pos), tr.Insert(e))
+			emit(flatOp{rep: rep, side: side, ref: ref, from: int32(e.Off), to: int32(e.Off + e.Ins)})
 		}
 	}
 }
@@ -119,14 +77,14 @@ func TestTraces(t *testing.T) {
 			tr := readTrace(t, name)
 			var ops []flatOp
 			l := list.New()
-			tr.play(l, l.Replica(1), func(o flatOp) { ops = append(ops, o) })
-			checkText(t, "local", l, tr.end)
+			play(tr, l, l.Replica(1), func(o flatOp) { ops = append(ops, o) })
+			checkText(t, "local", l, tr.End)
 			remote := list.New()
 			remote.Replica(1)
-			if refused := apply(remote, ops, tr.text); refused != 0 {
+			if refused := apply(remote, ops, tr.Text); refused != 0 {
 				t.Errorf("%d of %d ops refused", refused, len(ops))
 			}
-			checkText(t, "remote", remote, tr.end)
+			checkText(t, "remote", remote, tr.End)
 		})
 	}
 }
