@@ -62,6 +62,9 @@ type kv map[bucket]map[string][]byte
 
 func (k kv) with(ws []write) kv {
 	next := kv{}
+	for _, b := range buckets {
+		next[b] = map[string][]byte{}
+	}
 	for b, entries := range k {
 		next[b] = maps.Clone(entries)
 	}
