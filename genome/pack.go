@@ -25,15 +25,20 @@ const (
 	packColumns
 )
 
-// packGain: what does not shrink by one part in packGain stays as it is. Numbers
-// of genes at random places are such; they are most of what a reader of the log
-// would have to inflate, ten times as slowly as it reads the rest.
-const packGain = 6
+// What does not shrink enough stays as it is, since a reader of the log would
+// inflate it at a tenth of the speed at which it reads the rest: a column of
+// which less than one part in columnGain is saved (numbers of genes at random
+// places), and all of a block of which less than one part in blockGain is (ops
+// at random places by many authors; typed text shrinks to a third).
+const (
+	columnGain = 6
+	blockGain  = 3
+)
 
 // AppendPacked appends the packed form of an encoded block to dst: the same
-// records, sorted into columns of like bytes, each deflated. Typed text takes
-// about a third of what the block does. The form is drawn in the package
-// comment. It fails with an [*OpError] if block is not one.
+// records, sorted into columns of like bytes, deflated where that pays. Typed
+// text takes about a third of what the block does. The form is drawn in the
+// package comment. It fails with an [*OpError] if block is not one.
 func AppendPacked(dst, block []byte) ([]byte, error) {
 	p, err := splitBlock(block)
 	if err != nil {
@@ -42,19 +47,34 @@ func AppendPacked(dst, block []byte) ([]byte, error) {
 	out := append(dst, packVersion)
 	out = binary.AppendUvarint(out, uint64(len(p.head)))
 	out = append(out, p.head...)
-	var e deflate.Encoder
-	var packed []byte
-	for _, column := range p.columns {
-		packed = e.Append(packed[:0], column)
+	for i, packed := range p.deflate() {
+		column := p.columns[i]
 		out = binary.AppendUvarint(out, uint64(len(column)))
-		if len(packed)+len(column)/packGain >= len(column) {
-			out = append(append(out, 0), column...) // as it is
-			continue
-		}
 		out = binary.AppendUvarint(out, uint64(len(packed)))
+		if packed == nil {
+			packed = column
+		}
 		out = append(out, packed...)
 	}
 	return append(out, block[len(block)-4:]...), nil
+}
+
+// deflate returns the columns deflated, nil for those that stay as they are.
+func (p *splitted) deflate() (packed [packColumns][]byte) {
+	var e deflate.Encoder
+	before, after := 0, 0
+	for i, column := range p.columns {
+		packed[i] = e.Append(nil, column)
+		size := len(packed[i])
+		if size+len(column)/columnGain >= len(column) {
+			packed[i], size = nil, len(column)
+		}
+		before, after = before+len(column), after+size
+	}
+	if after+before/blockGain > before {
+		return [packColumns][]byte{}
+	}
+	return packed
 }
 
 // AppendUnpacked appends the block that packed was made of to dst, as an

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -32,6 +33,7 @@ type Actor struct {
 	space     space
 	waiting   *waiting      // since a repair; guarded by mu
 	sealed    chan struct{} // of 1: segments were sealed since the keeper looked
+	keeping   atomic.Bool   // the keeper is at work
 	keepStop  context.CancelFunc
 	kept      chan struct{} // closed when the keeper has returned
 	stopped   chan struct{} // closed when the writer has returned

@@ -135,7 +135,10 @@ func loadGolden(t testing.TB) (f *simFolder, state string) {
 	data, err := os.ReadFile(goldenLog)
 	must(t, err)
 	f = newSimFolder()
-	log := kv{}.with(nil)
+	log := kv{}
+	for _, b := range buckets {
+		log[b] = map[string][]byte{}
+	}
 	in := bufio.NewScanner(bytes.NewReader(data))
 	in.Buffer(nil, 1<<20)
 	for in.Scan() {

@@ -33,21 +33,31 @@ func (a *Actor) keep(ctx context.Context) {
 			return
 		case <-a.sealed:
 		}
+		a.keeping.Store(true)
 		for more := true; more; {
-			start := time.Now()
+			start, end := time.Now(), a.LSN()
 			more = k.work(ctx)
+			rest := keeperRest * time.Since(start)
+			if a.LSN() == end { // nobody is in a hurry
+				rest = 0
+			}
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(keeperRest * time.Since(start)):
+			case <-time.After(rest):
 			}
 		}
+		a.keeping.Store(false)
 	}
 }
 
-// keeperRest is how many times as long as it worked the keeper rests, so that
-// it never takes more than a fifth of a core from those who append.
-const keeperRest = 4
+// Idle reports whether nothing is left to do in the background: all that can be
+// packed is, and no checkpoint is due. It is for measurements.
+func (a *Actor) Idle() bool { return len(a.sealed) == 0 && !a.keeping.Load() }
+
+// keeperRest is how many times as long as it worked the keeper rests if somebody
+// appended meanwhile, so that it takes no more than a tenth of a core from them.
+const keeperRest = 9
 
 // work does a part of what is due, logs what went wrong, and reports whether
 // there is more to do now.

@@ -192,6 +192,10 @@ func Joiner(ctx context.Context, dir string, ops int) (figures []logbench.Figure
 	if err := fill(ctx, first, ops); err != nil {
 		return nil, err
 	}
+	// The other node would be a machine of its own, long done with this.
+	if err := logbench.WaitIdle(ctx, first.Actor()); err != nil {
+		return nil, err
+	}
 	start := time.Now()
 	if _, err := g.start(ctx); err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"crdt-genome/genome"
@@ -73,7 +74,7 @@ func (s *starts) build(ctx context.Context, n int, typing bool, progress func(do
 		err = s.batch(ctx, a, w, l, min(genome.MaxBatchOps, n-done))
 	}
 	if err == nil {
-		err = waitPacked(ctx, a)
+		err = WaitIdle(ctx, a)
 	}
 	if err == nil {
 		st, stateErr := a.State(ctx)
@@ -109,21 +110,16 @@ func (s *starts) batch(ctx context.Context, a *store.Actor, w io.Writer, l *load
 	return nil
 }
 
-// waitPacked returns when the background has nothing to do any more.
-func waitPacked(ctx context.Context, a *store.Actor) error {
-	for was := uint64(0); ; {
+// WaitIdle returns when a has nothing left to do in the background.
+func WaitIdle(ctx context.Context, a *store.Actor) error {
+	for !a.Idle() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(time.Second):
-		}
-		live := a.Stats().Live
-		if now := live.Packed + live.Checkpoints; now == was {
-			return nil
-		} else {
-			was = now
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
+	return nil
 }
 
 // read measures size, and reading and decoding alone, against the flat file.
@@ -159,8 +155,10 @@ func (s *starts) read(ctx context.Context) error {
 	}
 	s.add("size, pages in use", float64(bytes)/float64(s.ops), "B/op", limit, true)
 	s.add("read and decode, cold", float64(s.ops)/median(logged)*1e3, "ops/s", 25e6, false)
+	s.add("the same, best", float64(s.ops)/slices.Min(logged)*1e3, "ops/s", 0, false)
 	s.add("the same of a plain file", float64(s.ops)/median(flat)*1e3, "ops/s", 0, false)
 	s.add("log ÷ plain file", median(flat)/median(logged), "×", .75, false)
+	s.add("log ÷ plain file, best of each", slices.Min(flat)/slices.Min(logged), "×", 0, false)
 	return nil
 }
 
@@ -174,6 +172,8 @@ func readFlat(path string) (ops int, err error) {
 	r := bufio.NewReaderSize(f, 1<<20)
 	var head [4]byte
 	var buf []byte
+	var block genome.BlockReader
+	var op genome.Op
 	for {
 		if _, err := io.ReadFull(r, head[:]); err == io.EOF {
 			return ops, nil
@@ -187,11 +187,15 @@ func readFlat(path string) (ops int, err error) {
 		if _, err := io.ReadFull(r, buf); err != nil {
 			return ops, err
 		}
-		b, err := genome.DecodeBlock(buf, genome.MaxBatchOps)
-		if err != nil {
+		if err := block.Open(buf, genome.MaxBatchOps); err != nil {
 			return ops, err
 		}
-		ops += len(b.Ops)
+		for block.Next(&op) {
+			ops++
+		}
+		if _, err := block.Close(); err != nil {
+			return ops, err
+		}
 	}
 }
 
@@ -226,7 +230,9 @@ func (s *starts) open(ctx context.Context) error {
 		goalAll, goalFrom = 400, 80
 	}
 	s.add("cold start, all replayed", median(all), "ms", goalAll, true)
+	s.add("cold start, all replayed, best", slices.Min(all), "ms", 0, true)
 	s.add("cold start, from a checkpoint", median(from), "ms", goalFrom, true)
+	s.add("cold start, from a checkpoint, best", slices.Min(from), "ms", 0, true)
 	return nil
 }
 
