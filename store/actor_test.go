@@ -403,3 +403,35 @@ func TestNames(t *testing.T) {
 		t.Errorf("the path %q was replaced", corrupt.Path)
 	}
 }
+
+// TestErrorTexts: what each error says names what it is about.
+func TestErrorTexts(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)
+	for want, err := range map[string]error{
+		"log p is open in another process":                                           &LockedError{Path: "p"},
+		"log p is open in pid 3 since " + at.Local().Format("15:04") + " (http://x)": &LockedError{Path: "p", PID: 3, Since: at, Addr: "http://x"},
+		"of actor 1 (epoch":                           &WrongOwnerError{Path: "p", Actor: 1, Want: 2},
+		`of cluster "a", not of "b"`:                  &WrongOwnerError{Path: "p", Cluster: "a", WantCluster: "b"},
+		"p: cut":                                      &CorruptError{Path: "p", Detail: "cut"},
+		"op 4 in p is damaged: cut":                   &CorruptError{Path: "p", LSN: 4, Detail: "cut"},
+		"log format 9 is newer than this program (1)": &FormatError{Path: "p", Part: "log format", Format: 9, Program: 1},
+		"p is empty (0 bytes)":                        &NotLogError{Path: "p"},
+		`first bytes "GIF8"`:                          &NotLogError{Path: "p", First: []byte("GIF8")},
+		"(of another kind)":                           &NotLogError{Path: "p", Why: "of another kind"},
+		"this edit takes 5 bytes":                     &editSizeError{5},
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+}
+
+// TestDecodingPanics: whatever the decoder does with bytes that nobody encoded
+// ends in an error that names the place.
+func TestDecodingPanics(t *testing.T) {
+	s := &slot{part: part{lsn: 5}} // without a value to decode to
+	s.decode(nil)
+	if corrupt, ok := errors.AsType[*CorruptError](s.err); !ok || corrupt.LSN != 5 {
+		t.Errorf("error %v", s.err)
+	}
+}

@@ -379,7 +379,10 @@ func (l *Log) Scan(ctx context.Context) (ops int, events uint64, err error) {
 	defer ahead.stop()
 	for s := range ahead.slots {
 		<-s.done
-		if err := errors.Join(ctx.Err(), s.err); err != nil {
+		if err := ctx.Err(); err != nil {
+			return ops, events, err
+		}
+		if s.err != nil {
 			return ops, events, withPath(s.err, l.path)
 		}
 		ops, events = ops+len(s.value.block.Ops), events+s.value.events
