@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 
 	"crdt-genome/genome"
@@ -18,8 +19,11 @@ type encoder struct {
 	numbers numbering
 	authors []author
 	heads   []genome.Head
-	check   value // what was encoded, decoded again
+	check   value // the origins that were encoded, decoded again
 }
+
+// provBytes is what the origins of a value take, or less than they do.
+const provBytes = 32
 
 // An author is who wrote some of a value's entries.
 type author struct {
@@ -95,7 +99,8 @@ func (e *encoder) appendValue(dst []byte, entries []entry, authors []author) ([]
 		return dst, fmt.Errorf("%d events in one value", events)
 	}
 	start := len(dst)
-	dst = append(dst, make([]byte, valueHeaderLen, valueHeaderLen+64+e.w.Size())...)
+	dst = slices.Grow(dst, valueHeaderLen+provBytes+e.w.Size())
+	dst = append(dst, make([]byte, valueHeaderLen)...)
 	dst = appendProvs(dst, entries)
 	dst, err := e.w.Append(dst, e.heads)
 	if err != nil {
@@ -112,20 +117,31 @@ func (e *encoder) same(data []byte, entries []entry) error {
 	if err == nil && len(parts) != 1 {
 		err = fmt.Errorf("it has %d parts", len(parts))
 	}
+	var rest []byte
 	if err == nil {
-		err = parts[0].decodeTo(&e.check, nil)
+		_, rest, err = e.check.decodeProvs(parts[0].data)
+	}
+	if err == nil {
+		err = e.r.Open(rest, sealOps)
 	}
 	if err != nil {
 		return fmt.Errorf("a new segment cannot be read: %w", err)
 	}
-	n := 0
-	e.check.each(func(i int, got entry) bool {
-		if i < len(entries) && got.lsn == entries[i].lsn && got.prov == entries[i].prov && sameOp(&got.op, &entries[i].op) {
-			n++
+	n, lsn, run := 0, entries[0].lsn, provRun{}
+	provs := e.check.provs
+	var op genome.Op
+	for ; n < len(entries) && e.r.Next(&op); n++ {
+		if run.n == 0 && len(provs) > 0 {
+			run, provs = provs[0], provs[1:]
 		}
-		return true
-	})
-	if n != len(entries) || len(e.check.block.Ops) != n {
+		run.n--
+		if want := &entries[n]; lsn != want.lsn || run.prov != want.prov || !sameOp(&op, &want.op) {
+			break
+		}
+		lsn += uint64(op.Len())
+	}
+	heads, err := e.r.Close()
+	if err != nil || n != len(entries) || run.n != 0 || len(provs) != 0 || len(heads) != parts[0].authors {
 		return fmt.Errorf("a new segment at op %d does not say what the tail says", entries[0].lsn)
 	}
 	return nil
