@@ -16,6 +16,7 @@ import (
 // next. The zero encoder is ready.
 type encoder struct {
 	w       genome.BlockWriter
+	r       genome.BlockReader
 	numbers numbering
 	authors []author
 	heads   []genome.Head
