@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"crdt-genome/genome/internal/list"
@@ -303,6 +305,37 @@ func TestLongSimulation(t *testing.T) {
 			m.settle(t)
 		})
 	}
+}
+
+// TestManySteps runs as many steps as CRDT_GENOME_LIST_STEPS says, in short
+// schedules of all kinds, from the seed CRDT_GENOME_LIST_SEED on. Every insert
+// is compared with the oracle's at once, and the whole list now and then.
+func TestManySteps(t *testing.T) {
+	want, err := strconv.Atoi(os.Getenv("CRDT_GENOME_LIST_STEPS"))
+	if err != nil || want <= 0 {
+		t.Skip("CRDT_GENOME_LIST_STEPS is no number of steps")
+	}
+	seed, _ := strconv.ParseUint(os.Getenv("CRDT_GENOME_LIST_SEED"), 10, 64)
+	first, steps, genes := seed, 0, 0
+	defer func() {
+		if t.Failed() {
+			t.Logf("CRDT_GENOME_LIST_SEED=%d CRDT_GENOME_LIST_STEPS=1 repeats it", seed)
+		}
+	}()
+	for ; steps < want; seed++ {
+		choose := seeded(seed)
+		m := newSim(2+choose(5), choose(modes), runs[choose(10)/8+choose(40)/39], choose)
+		m.every = 1 + choose(60)
+		for range 40 + choose(160) {
+			m.step(t)
+		}
+		m.settle(t)
+		steps += m.steps
+		for _, s := range m.sites {
+			genes += len(s.oracle.order())
+		}
+	}
+	t.Logf("figure: list-steps %d seeds %d-%d, %d genes in the end", steps, first, seed-1, genes)
 }
 
 // FuzzSimulation lets the fuzzer write the schedule.
