@@ -89,7 +89,7 @@ func (l *List) leaf(i uint32) *leaf { return &l.leaves[i>>chunkBits][i&(chunkNod
 func (l *List) newLeaf() uint32 {
 	i := l.leafCount
 	if i&(chunkNodes-1) == 0 {
-		l.leaves = append(l.leaves, new(leafChunk))
+		l.leaves = append(l.leaves, l.spare.leaves.next(len(l.leaves), leafSlab))
 	}
 	l.leafCount++
 	return i

@@ -142,6 +142,11 @@ type List struct {
 	innerCount uint32
 	top        uint32 // inner node
 
+	spare struct {
+		pages  slab[page]
+		leaves slab[leafChunk]
+	}
+
 	cur  cursor
 	hot  hotRun
 	hint int // slot where a gene was last looked up: the next is often there too

@@ -99,7 +99,7 @@ func (l *List) newPage(o owner) num {
 	if len(l.pages) == maxPages {
 		panic("list: out of local numbers: the caller must ask Room first")
 	}
-	l.pages = append(l.pages, new(page))
+	l.pages = append(l.pages, l.spare.pages.next(len(l.pages), pageSlab))
 	l.owners = append(l.owners, o)
 	return num(len(l.pages)-1) << pageBits
 }
