@@ -95,7 +95,7 @@ func (s *busSender) outgoing(ctx context.Context) (genome.Block, uint64, error) 
 	if s.n.proc == nil {
 		return s.n.actor.Own(ctx, s.cursor, nil, maxBatchOps, maxPushBytes)
 	}
-	return s.n.actor.News(ctx, s.cursor, func(a store.Arrival) bool { return s.n.ours(a.Last.Replica.Actor()) }, maxBatchOps, maxPushBytes)
+	return s.n.actor.News(ctx, s.cursor, nil, func(a store.Arrival) bool { return s.n.ours(a.Last.Replica.Actor()) }, maxBatchOps, maxPushBytes)
 }
 
 // moveTo sets the cursor; flush watches it.

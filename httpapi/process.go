@@ -46,6 +46,9 @@ type Process struct {
 	shared uint64        // position in the lead's log up to which all that are not behind have it
 	moved  chan struct{} // closed when shared moves
 
+	stuck     chan struct{}
+	stuckOnce sync.Once
+
 	closeOnce sync.Once
 	done      chan struct{}
 	err       error // read after done
@@ -67,6 +70,10 @@ const (
 	shareAtLeast = 5 * time.Millisecond
 	shareEach    = 3 * time.Millisecond
 	shareAtMost  = 300 * time.Millisecond
+	// From manyActors on, logs are sealed after manySeal ops: what is not
+	// sealed stands in memory, in each log.
+	manyActors = 16
+	manySeal   = 1024
 	// repairAfter is how long an actor may lack the oldest op that it lacks
 	// before that is taken for a loss.
 	repairAfter = 2 * time.Second
@@ -84,14 +91,17 @@ func StartProcess(ctx context.Context, cfgs []Config) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{nodes: make([]*Node, len(cfgs)), moved: make(chan struct{}), done: make(chan struct{})}
+	p := &Process{nodes: make([]*Node, len(cfgs)), moved: make(chan struct{}), stuck: make(chan struct{}), done: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(openParallel)
 	for i, cfg := range cfgs {
 		cfg.actors = actors
 		if i > 0 {
-			cfg.Join, cfg.Peers = nil, nil
+			cfg.Join, cfg.Peers, cfg.Bus = nil, nil, nil
+		}
+		if len(cfgs) >= manyActors && cfg.Store.SealOps == 0 {
+			cfg.Store.SealOps = manySeal
 		}
 		g.Go(func() (err error) {
 			p.nodes[i], err = prepare(gctx, cfg)
@@ -192,6 +202,8 @@ func (p *Process) run() {
 	for _, n := range p.nodes {
 		p.loops.Go(func() { // one that fails takes the process with it: a member is whole or gone
 			select {
+			case <-n.Stuck():
+				p.stuckOnce.Do(func() { close(p.stuck) })
 			case <-n.Done():
 				go func() { _ = p.Close(context.Background()) }() // its error is told by Err
 			case <-p.ctx.Done():
@@ -211,7 +223,7 @@ func (p *Process) share(ctx context.Context) {
 	src := store.Source{Via: store.ViaPost, From: p.lead.cfg.Store.Actor, Peer: account(p.lead.cfg.Store.Actor), Known: true}
 	for ctx.Err() == nil {
 		changed := p.lead.actor.Changed()
-		block, next, err := p.lead.actor.News(ctx, p.shared, nil, maxBatchOps, maxChunk)
+		block, next, err := p.lead.actor.News(ctx, p.shared, nil, nil, maxBatchOps, maxChunk)
 		switch {
 		case err != nil:
 			p.lead.log.Debug().Err(err).Msg("not shared")
@@ -263,10 +275,9 @@ func (p *Process) shareBlock(ctx context.Context, src store.Source, block genome
 func (p *Process) collect(ctx context.Context, f *follower) {
 	lead := p.lead.cfg.Store.Actor
 	src := store.Source{Via: store.ViaPost, From: f.cfg.Store.Actor, Peer: account(f.cfg.Store.Actor), Known: true}
-	var last time.Time
 	for at := f.actor.LSN(); ctx.Err() == nil; {
 		changed := f.actor.Changed()
-		block, next, err := f.actor.News(ctx, at, func(a store.Arrival) bool { return !(a.Known && a.From == lead) }, maxBatchOps, maxChunk)
+		block, next, err := f.actor.News(ctx, at, p.lead.actor.Version(), func(a store.Arrival) bool { return !(a.Known && a.From == lead) }, maxBatchOps, maxChunk)
 		if err == nil && len(block.Ops) > 0 {
 			_, err = p.lead.actor.Receive(ctx, src, block)
 		}
@@ -282,10 +293,6 @@ func (p *Process) collect(ctx context.Context, f *follower) {
 			case <-ctx.Done():
 				return
 			}
-			if !sleep(ctx, p.pause()-time.Since(last)) {
-				return
-			}
-			last = time.Now()
 		default:
 			at = next
 		}
@@ -397,6 +404,10 @@ func (p *Process) settle(ctx context.Context) {
 		}
 	}
 }
+
+// Stuck is closed when an apply loop has stood still for too long; see
+// Node.Stuck.
+func (p *Process) Stuck() <-chan struct{} { return p.stuck }
 
 // Done is closed when all have stopped.
 func (p *Process) Done() <-chan struct{} { return p.done }

@@ -136,9 +136,9 @@ func (s *pusher) outgoing(ctx context.Context) (genome.Block, uint64, error) {
 		return s.n.actor.Own(ctx, s.cursor, known, maxBatchOps, maxPushBytes)
 	}
 	relay, to := s.n.relaying(), uint64(s.actor)
-	return s.n.actor.News(ctx, s.cursor, func(a store.Arrival) bool {
+	return s.n.actor.News(ctx, s.cursor, vv, func(a store.Arrival) bool {
 		ours := s.n.ours(a.Last.Replica.Actor())
-		return !vv.Includes(a.Last) && rings.Carries(relay && a.LSN > s.first, ours, uint64(a.From), a.Known, to)
+		return rings.Carries(relay && a.LSN > s.first, ours, uint64(a.From), a.Known, to)
 	}, maxBatchOps, maxPushBytes)
 }
 

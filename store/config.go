@@ -32,6 +32,9 @@ type Config struct {
 	// CheckpointEvery is how many unit events lie between two checkpoints;
 	// default the larger of 262,144 and a tenth of the log.
 	CheckpointEvery uint64
+	// SealOps is how many ops the unsealed end of the log holds, in memory too;
+	// default and most 4,096.
+	SealOps int
 	// Rebuild ignores the checkpoints, replays the whole log and compares what
 	// it comes to with each of them; see [Opening.Problems].
 	Rebuild bool
@@ -67,7 +70,7 @@ const (
 func (c Config) withDefaults() (Config, error) {
 	c.Cluster = cmp.Or(c.Cluster, defaultCluster)
 	c.LockTimeout = cmp.Or(c.LockTimeout, defaultLockTimeout)
-	c.sealOps = cmp.Or(c.sealOps, sealOps)
+	c.sealOps = cmp.Or(c.sealOps, min(max(c.SealOps, 0), sealOps), sealOps)
 	c.packParts = cmp.Or(c.packParts, packParts)
 	if c.Now == nil {
 		c.Now = time.Now

@@ -18,18 +18,20 @@ type Arrival struct {
 }
 
 // News returns ops from behind the position afterLSN on, whoever minted them,
-// in the order of the log, in which they can be applied. If want is given, an
-// op that it refuses is left out. The rest is as with [Actor.Own].
-func (a *Actor) News(ctx context.Context, afterLSN uint64, want func(Arrival) bool, maxOps, maxBytes int) (b genome.Block, next uint64, err error) {
-	return a.outbox(ctx, afterLSN, func(genome.ReplicaID) bool { return true }, func(e *entry) bool {
+// in the order of the log, in which they can be applied. What held covers is
+// left out, without reading segments that have nothing else; and so is, if want
+// is given, an op that it refuses. The rest is as with [Actor.Own].
+func (a *Actor) News(ctx context.Context, afterLSN uint64, held genome.Version, want func(Arrival) bool, maxOps, maxBytes int) (b genome.Block, next uint64, err error) {
+	return a.outbox(ctx, afterLSN, func(r genome.ReplicaID, last uint64) bool { return last > held.Get(r) }, func(e *entry) bool {
 		return want == nil || want(Arrival{LSN: e.last(), Last: genome.Dot{Replica: e.op.Dot.Replica, Seq: e.op.Last()},
 			Via: e.prov.via, From: e.prov.from, Known: e.prov.known})
 	}, maxOps, maxBytes)
 }
 
-// outbox reads the log from behind afterLSN on: ops of the replicas that author
-// names, as far as want takes them.
-func (a *Actor) outbox(ctx context.Context, afterLSN uint64, author func(genome.ReplicaID) bool, want func(*entry) bool, maxOps, maxBytes int) (b genome.Block, next uint64, err error) {
+// outbox reads the log from behind afterLSN on: ops that author takes by their
+// replica and last seq, as far as want takes them. A segment of which author
+// takes no replica's last event is not read.
+func (a *Actor) outbox(ctx context.Context, afterLSN uint64, author func(r genome.ReplicaID, last uint64) bool, want func(*entry) bool, maxOps, maxBytes int) (b genome.Block, next uint64, err error) {
 	s, err := a.snap(func(s *snapshot) {
 		s.first = segmentAt(s.segs, afterLSN+1)
 		s.recent = s.recent[sort.Search(len(s.recent), func(i int) bool { return s.recent[i].last() > afterLSN }):]
@@ -39,9 +41,9 @@ func (a *Actor) outbox(ctx context.Context, afterLSN uint64, author func(genome.
 	}
 	c := newCollector(maxOps, maxBytes)
 	err = a.scan(ctx, s, func(seg *segment) bool {
-		return slices.ContainsFunc(seg.authors, func(p segmentAuthor) bool { return author(p.replica) })
+		return slices.ContainsFunc(seg.authors, func(p segmentAuthor) bool { return author(p.replica, p.last) })
 	}, func(e *entry) bool {
-		if e.last() <= afterLSN || !author(e.op.Dot.Replica) || !want(e) {
+		if e.last() <= afterLSN || !author(e.op.Dot.Replica, e.op.Last()) || !want(e) {
 			return true
 		}
 		op, lsn := e.op, e.lsn

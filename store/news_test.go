@@ -37,7 +37,7 @@ func TestNews(t *testing.T) {
 	}
 	foreign, at, calls := uint64(0), uint64(0), 0
 	for {
-		block, next, err := a.News(t.Context(), at, func(n Arrival) bool {
+		block, next, err := a.News(t.Context(), at, nil, func(n Arrival) bool {
 			calls++
 			if ours := n.Last.Replica.Actor() == 1; ours != (n.Via == ViaLocal) || ours == n.Known || n.Known && n.From != 2 {
 				t.Fatalf("%+v", n)
@@ -59,7 +59,16 @@ func TestNews(t *testing.T) {
 	if !c.Version().Equal(a.Version()) || calls < 40 {
 		t.Errorf("%v came of %v", c.Version(), a.Version())
 	}
-	block, next, err := a.News(t.Context(), 0, func(n Arrival) bool { return n.Known && n.LSN > 50 }, 0, 0)
+	held := a.Version()
+	for i := range held {
+		if held[i].Replica.Actor() == 2 {
+			held[i].Seq -= 6
+		}
+	}
+	if block, _, err := a.News(t.Context(), 0, held, nil, 0, 0); err != nil || len(block.Ops) != 2 || block.Ops[1].Dot.Seq != 58 {
+		t.Errorf("behind %v: %+v, %v", held, block.Ops, err)
+	}
+	block, next, err := a.News(t.Context(), 0, nil, func(n Arrival) bool { return n.Known && n.LSN > 50 }, 0, 0)
 	if err != nil || next != a.LSN() {
 		t.Fatal(next, err)
 	}

@@ -287,7 +287,7 @@ func (a *Actor) Since(ctx context.Context, v genome.Version, maxOps, maxBytes in
 // is the position to go on from; it is afterLSN only if nothing has come since.
 // The limits are those of [Actor.Since].
 func (a *Actor) Own(ctx context.Context, afterLSN uint64, skip func(genome.Dot) bool, maxOps, maxBytes int) (b genome.Block, next uint64, err error) {
-	mine := func(r genome.ReplicaID) bool { return r.Actor() == a.cfg.Actor }
+	mine := func(r genome.ReplicaID, _ uint64) bool { return r.Actor() == a.cfg.Actor }
 	return a.outbox(ctx, afterLSN, mine, func(e *entry) bool {
 		return skip == nil || !skip(genome.Dot{Replica: e.op.Dot.Replica, Seq: e.op.Last()})
 	}, maxOps, maxBytes)

@@ -8,6 +8,7 @@ import (
 
 	"crdt-genome/genome/bench"
 	httpbench "crdt-genome/httpapi/bench"
+	"crdt-genome/httpapi/membership"
 	logbench "crdt-genome/store/bench"
 )
 
@@ -64,6 +65,37 @@ func newBenchSyncCmd(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&dir, "dir", ".", "folder for the logs; what is made there is removed again")
 	cmd.Flags().IntVar(&ops, "ops", 100_000, "single-gene ops that it lacks")
+	return cmd
+}
+
+func newBenchFleetCmd(a *app) *cobra.Command {
+	var dir string
+	var actors, rate int
+	var long time.Duration
+	cmd := &cobra.Command{
+		Use:   "fleet",
+		Short: "Measure many actors in one process",
+		Long: `Runs actors in this process, as serve --actors does, that edit at random places
+at a given rate in all, and measures what an edit costs, what memory they take,
+and how long it takes until an edit is durable in every actor's log.`,
+		Example: "  crdt-genome bench fleet\n  crdt-genome bench fleet --actors 50 --rate 500 --time 20s",
+		Args:    wantArgs(0, 0, "no argument"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case actors < 1 || actors > membership.MaxActors:
+				return usageError("", "--actors %d: must be 1 to %d", actors, membership.MaxActors)
+			case rate < 1 || rate > maxBenchRate:
+				return usageError("", "--rate %d: must be 1 to %d", rate, maxBenchRate)
+			case long < 10*time.Millisecond || long > maxBenchTime:
+				return usageError("", "--time %v: must be 10ms to %v", long, maxBenchTime)
+			}
+			return a.benchNodes(dir, func() ([]logbench.Figure, error) { return httpbench.Fleet(cmd.Context(), dir, actors, rate, long) })
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", ".", "folder for the logs; what is made there is removed again")
+	cmd.Flags().IntVar(&actors, "actors", 100, "number of actors")
+	cmd.Flags().IntVar(&rate, "rate", 1000, "edits a second in all")
+	cmd.Flags().DurationVar(&long, "time", 10*time.Second, "how long they edit")
 	return cmd
 }
 

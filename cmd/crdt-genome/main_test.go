@@ -130,12 +130,13 @@ func tsActor(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(c.cmd.Start())
 	go func() { _ = c.cmd.Wait(); close(c.done) }()
 	ts.Defer(func() { _ = c.cmd.Process.Kill(); <-c.done })
-	var addr []byte
+	var addr []byte // a line for each actor of the process: the first
 	if !poll(func() bool { addr, err = os.ReadFile(addrFile); return err == nil || ended(c.done) }) || err != nil {
 		ts.Fatalf("actor %s is not ready:\n%s", name, ts.ReadFile(name+".log"))
 	}
-	ts.Setenv(name, "http://"+strings.TrimSpace(string(addr)))
-	ts.Setenv(name+"_ADDR", strings.TrimSpace(string(addr)))
+	first, _, _ := strings.Cut(string(addr), "\n")
+	ts.Setenv(name, "http://"+first)
+	ts.Setenv(name+"_ADDR", first)
 	ts.Setenv(name+"_PID", strconv.Itoa(c.cmd.Process.Pid))
 	ts.Value(actorsKey{}).(map[string]*child)[name] = c
 }

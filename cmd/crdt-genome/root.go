@@ -90,7 +90,7 @@ func newRootCmd(a *app) *cobra.Command {
 			if showVersion {
 				return a.printVersion()
 			}
-			if !anyChanged(cmd, "actor", "count", "base", "listen", "peers", "join", "member-listen", "data") {
+			if !anyChanged(cmd, "actor", "actors", "count", "base", "listen", "peers", "join", "member-listen", "data") {
 				return cmd.Help()
 			}
 			return a.serve(cmd.Context(), serve.given(a, cmd.Flags()))

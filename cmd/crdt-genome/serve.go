@@ -22,6 +22,8 @@ import (
 
 	"crdt-genome/genome"
 	"crdt-genome/httpapi"
+	"crdt-genome/httpapi/membership"
+	"crdt-genome/httpapi/rings"
 	"crdt-genome/httpapi/trust"
 	"crdt-genome/store"
 )
@@ -47,6 +49,8 @@ type nodeOptions struct {
 	chaos                        bool
 	cluster                      string
 	bus                          busOptions
+	fanout                       string
+	pace                         time.Duration
 
 	seeded bool // --seed was given: 0 is a seed too
 }
@@ -63,6 +67,8 @@ func (o *nodeOptions) addFlags(f *pflag.FlagSet) {
 	f.Uint64Var(&o.readyLag, "ready-lag", 1000, "not ready while more ops than this are missing")
 	f.BoolVar(&o.chaos, "chaos", false, "let links be cut by hand, from the page or with PUT /v1/links/N")
 	f.BoolVar(&o.readyAlone, "ready-alone", false, "be ready before any peer has answered")
+	f.StringVar(&o.fanout, "fanout", "auto", "members that ops are sent to: all, a number (which pass them on), or auto: all up to 64 members, above it 6")
+	f.DurationVar(&o.pace, "pace", 0, "least time between two POSTs to one member (default 5ms, with --fanout below all 200ms)")
 	f.StringVar(&o.cluster, "cluster", "crdt-genome", "name of the group; actors of another group are refused")
 	o.bus.addFlags(f)
 }
@@ -71,7 +77,7 @@ func (o *nodeOptions) addFlags(f *pflag.FlagSet) {
 func (o *nodeOptions) args() []string {
 	args := []string{"--data", o.data, "--mutate-min", o.mutateMin.String(), "--mutate-max", o.mutateMax.String(),
 		"--min-len", strconv.Itoa(o.minLen), "--verify-interval", o.verifyInterval.String(), "--pull-interval", o.pullInterval.String(),
-		"--ready-lag", strconv.FormatUint(o.readyLag, 10), "--cluster", o.cluster}
+		"--ready-lag", strconv.FormatUint(o.readyLag, 10), "--cluster", o.cluster, "--fanout", o.fanout, "--pace", o.pace.String()}
 	if o.seeded {
 		args = append(args, "--seed", strconv.FormatUint(o.seed, 10))
 	}
@@ -97,13 +103,32 @@ func (o *nodeOptions) check() error {
 		return usageError("", "--pull-interval %v: must be above 0", o.pullInterval)
 	case o.minLen < 1:
 		return usageError("", "--min-len %d: must be at least 1", o.minLen)
+	case o.pace < 0:
+		return usageError("", "--pace %v: must not be negative", o.pace)
 	}
-	return nil
+	_, err := o.fanoutNumber()
+	return err
+}
+
+// fanoutNumber reads --fanout.
+func (o *nodeOptions) fanoutNumber() (int, error) {
+	switch o.fanout {
+	case "auto":
+		return httpapi.FanoutAuto, nil
+	case "all":
+		return httpapi.FanoutAll, nil
+	}
+	k, err := strconv.Atoi(o.fanout)
+	if err != nil || k < 1 || k > rings.MaxFanout {
+		return 0, usageError("", "--fanout %s: want auto, all, or a number from 1 to %d", o.fanout, rings.MaxFanout)
+	}
+	return k, nil
 }
 
 type serveOptions struct {
 	nodeOptions
 	actor      uint32
+	actors     string
 	count      int
 	base       int
 	listen     string
@@ -121,11 +146,13 @@ type serveOptions struct {
 	stall      time.Duration
 
 	hasActor, hasCount, hasBase bool
+	set                         membership.Set // of actors
 	trust                       *trust.Trust
 }
 
 func (o *serveOptions) addFlags(f *pflag.FlagSet) {
 	f.Uint32VarP(&o.actor, "actor", "a", 0, "this actor, 0..count-1")
+	f.StringVar(&o.actors, "actors", "", "run several actors in this process, such as 0-49,60; each with its own log, port and API")
 	f.IntVarP(&o.count, "count", "c", 0, "number of actors")
 	f.IntVarP(&o.base, "base", "b", 0, "port of actor 0; actor N listens on base+N (0 = any free port)")
 	f.StringVar(&o.listen, "listen", "", "address to listen on, HOST:PORT or HOST (default 127.0.0.1)")
@@ -162,12 +189,15 @@ func newServeCmd(a *app) *cobra.Command {
 		Long: `Runs one actor: its log under --data, its HTTP API, and the exchange of ops with
 the other actors. Who these are is said by --count and --base, by --peers, or,
 with --member-listen or --join, found out by gossip: any member that lives is
-enough to meet all others, and crdt-genome members lists them. SIGINT or SIGTERM stops it cleanly within 3 s, a second one at
-once. It can be killed at any moment: what it has acknowledged is in its log.`,
+enough to meet all others, and crdt-genome members lists them. With --actors the
+process runs several actors, and is one member. SIGINT or SIGTERM stops it
+cleanly within 3 s, a second one at once. It can be killed at any moment: what
+it has acknowledged is in its log.`,
 		Example: `  crdt-genome serve --actor 0 --count 3 --base 8000
   crdt-genome serve -a 1 -c 3 -b 8000 --mutate-max 500ms --data /var/lib/genome
   crdt-genome serve -a 0 --listen 0.0.0.0:8000 --peers 1=https://b.example:8000 --tls-cert a.pem --tls-key a.key --tls-ca ca.pem
   crdt-genome serve --actor 2 --listen 127.0.0.1:9002 --peers 0=http://127.0.0.1:9000,1=http://127.0.0.1:9001
+  crdt-genome serve --actors 0-49 --base 8000 --peers 50-99=http://127.0.0.1:8050
   crdt-genome serve --actor 0 --listen 127.0.0.1:9000 --member-listen 127.0.0.1:7946
   crdt-genome serve --actor 1 --listen 127.0.0.1:9001 --member-listen 127.0.0.1:7947 --join 127.0.0.1:7946`,
 		Args: wantArgs(0, 0, "no argument"),
@@ -196,10 +226,15 @@ func (o *serveOptions) config() (httpapi.Config, error) {
 		StallTimeout: o.stall,
 		Chaos:        o.chaos,
 		Version:      version,
+		Pace:         o.pace,
 	}
 	if o.repair {
 		cfg.Store.Repair = store.RepairAlways
 	}
+	if err := o.readActors(); err != nil {
+		return cfg, err
+	}
+	cfg.Store.Actor = genome.ActorID(o.actor)
 	if err := o.checkMembers(); err != nil {
 		return cfg, err
 	}
@@ -210,6 +245,9 @@ func (o *serveOptions) config() (httpapi.Config, error) {
 		return cfg, usageError("", "--stall-timeout %v: must be above 0", o.stall)
 	}
 	var err error
+	if cfg.Fanout, err = o.fanoutNumber(); err != nil {
+		return cfg, err
+	}
 	if cfg.Peers, err = o.peerList(); err != nil {
 		return cfg, err
 	}
@@ -222,29 +260,31 @@ func (o *serveOptions) config() (httpapi.Config, error) {
 
 func (o *serveOptions) checkMembers() error {
 	const tryOut = "to try it out: crdt-genome run --count 3"
-	byPeers := o.hasActor && (len(o.peers) > 0 || o.join.wanted()) && (o.hasBase || o.listen != "")
+	named := o.hasActor || o.actors != ""
+	byPeers := named && (len(o.peers) > 0 || o.join.wanted()) && (o.hasBase || o.listen != "")
 	if o.join.wanted() && len(o.peers) > 0 {
 		return usageError("", "--join finds the members by itself: leave out --peers")
 	}
 	if host, _, err := net.SplitHostPort(o.listen); o.join.wanted() && o.advertise == "" && (isAny(o.listen) || err == nil && isAny(host)) {
 		return usageError("--advertise http://HOST:PORT", "--listen %s says not where others reach this actor", o.listen)
 	}
-	if !byPeers && !(o.hasActor && o.hasCount && o.hasBase) {
-		return usageError(tryOut, "serve needs --actor, --count and --base (or --actor, --listen and --peers or --join)")
+	if !byPeers && !(named && o.hasCount && o.hasBase) {
+		return usageError(tryOut, "serve needs --actor or --actors, --count and --base (or --listen and --peers or --join instead)")
 	}
 	if o.hasCount && (o.count < 1 || o.count > maxCount) {
 		return usageError("", "--count %d: must be 1..%d", o.count, maxCount)
 	}
-	if o.hasCount && int64(o.actor) >= int64(o.count) {
-		return usageError("", "--actor %d: must be 0..%d with --count %d", o.actor, o.count-1, o.count)
+	highest := o.set[len(o.set)-1].Last
+	if o.hasCount && int64(highest) >= int64(o.count) {
+		return usageError("", "--actor %d: must be 0..%d with --count %d", highest, o.count-1, o.count)
 	}
 	if o.hasBase && (o.base < 0 || o.base > 65535) {
 		return usageError("", "--base %d: must be 0..65535", o.base)
 	}
-	if last := o.base + max(o.count-1, int(o.actor)); o.base > 0 && last > 65535 && len(o.peers) == 0 && !o.join.wanted() {
+	if last := o.base + max(o.count-1, int(highest)); o.base > 0 && last > 65535 && len(o.peers) == 0 && !o.join.wanted() {
 		return usageError("", "actor %d needs port %d: base %d + %d is above 65535", last-o.base, last, o.base, last-o.base)
 	}
-	if o.base == 0 && o.count > 1 && len(o.peers) == 0 && !o.join.wanted() {
+	if o.base == 0 && o.count > 1 && uint64(o.count) > o.set.Len() && len(o.peers) == 0 && !o.join.wanted() {
 		return usageError("crdt-genome run --count 3 --base 0 does this for you", "--base 0 takes any free port, which the other actors cannot know: name them with --peers")
 	}
 	return nil
@@ -258,18 +298,18 @@ func (o *serveOptions) peerList() ([]httpapi.Peer, error) {
 	}
 	if len(o.peers) == 0 {
 		for i := range o.count {
-			if i != int(o.actor) {
+			if !o.set.Has(uint32(i)) {
 				peers = append(peers, httpapi.Peer{Actor: genome.ActorID(i), URL: fmt.Sprintf("%s://127.0.0.1:%d", o.trust.Scheme(), o.base+i)})
 			}
 		}
 		return peers, nil
 	}
 	for i, p := range o.peers {
-		actor, url := uint64(i), p
+		set, url := membership.One(uint32(i)), p
 		if n, rest, ok := strings.Cut(p, "="); ok && !strings.Contains(n, "/") {
 			var err error
-			if actor, err = strconv.ParseUint(n, 10, 32); err != nil {
-				return nil, usageError("", "--peers %s: %q is not an actor number", p, n)
+			if set, err = membership.ParseSet(n); err != nil {
+				return nil, usageError("", "--peers %s: %q is not an actor number, or a range of one process", p, n)
 			}
 			url = rest
 		}
@@ -279,9 +319,42 @@ func (o *serveOptions) peerList() ([]httpapi.Peer, error) {
 		if !isURL(url) {
 			return nil, usageError("", "--peers %s: not an http URL", p)
 		}
-		peers = append(peers, httpapi.Peer{Actor: genome.ActorID(actor), URL: url})
+		peers = append(peers, httpapi.Peer{Actor: genome.ActorID(set.First()), URL: url, Actors: set})
 	}
 	return peers, nil
+}
+
+// readActors reads --actors; without it, the set is --actor.
+func (o *serveOptions) readActors() (err error) {
+	if o.set = membership.One(o.actor); o.actors == "" {
+		return nil
+	}
+	if o.hasActor {
+		return usageError("", "--actors names all actors of the process: leave out --actor")
+	}
+	if o.set, err = membership.ParseSet(o.actors); err != nil {
+		return usageError("", "--actors %s: %v", o.actors, err)
+	}
+	o.actor = o.set.First()
+	return nil
+}
+
+// configs returns cfg for each actor of the set.
+func (o *serveOptions) configs(cfg httpapi.Config) (all []httpapi.Config) {
+	host, port, _ := net.SplitHostPort(cfg.Listen) // as listenAddr made it
+	first, _ := strconv.Atoi(port)
+	for a := range o.set.All() {
+		c := cfg
+		c.Store.Actor = genome.ActorID(a)
+		if a != o.actor {
+			c.Advertise = "" // it is the first one's
+			if first > 0 {
+				c.Listen = net.JoinHostPort(host, strconv.Itoa(first+int(a-o.actor)))
+			}
+		}
+		all = append(all, c)
+	}
+	return all
 }
 
 // isAny reports whether host means every address of this machine.
@@ -313,11 +386,14 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := checkFiles(len(cfg.Peers)); err != nil {
+	if err := checkFiles(len(cfg.Peers) + int(o.set.Len()) - 1); err != nil {
 		return err
 	}
 	if cfg.Listener, err = a.handedListener(); err != nil {
 		return err
+	}
+	if cfg.Listener != nil && o.set.Len() > 1 {
+		return errors.Join(usageError("", "LISTEN_FDS: --actors opens its sockets itself"), cfg.Listener.Close())
 	}
 	// A closed terminal or log reader does not stop a server, and a log that
 	// may not grow (ulimit -f) is an error of the write, not a crash.
@@ -341,14 +417,19 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	defer closeBus()
-	node, err := httpapi.Start(ctx, cfg)
+	proc, err := httpapi.StartProcess(ctx, o.configs(cfg))
 	if err != nil {
 		return err
 	}
+	node := proc.Nodes()[0]
 	a.banner(o, cfg, node)
 	if o.addrFile != "" {
-		if err := writeFileAtomic(o.addrFile, []byte(node.Addr().String()+"\n")); err != nil {
-			return errors.Join(err, node.Close(ctx))
+		var addrs strings.Builder // a line for each actor, in their order
+		for _, n := range proc.Nodes() {
+			fmt.Fprintln(&addrs, n.Addr())
+		}
+		if err := writeFileAtomic(o.addrFile, []byte(addrs.String())); err != nil {
+			return errors.Join(err, proc.Close(ctx))
 		}
 	}
 	notify(log, daemon.SdNotifyReady+"\n"+statusLine(o, node))
@@ -359,14 +440,14 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	case <-ctx.Done():
 		notify(log, daemon.SdNotifyStopping)
 		log.Info().Uint32("actor", o.actor).Str("signal", context.Cause(ctx).Error()).Msg("stopping")
-	case <-node.Stuck(): // it cannot even be closed
+	case <-proc.Stuck(): // it cannot even be closed
 		return &httpapi.StallError{For: o.stall}
-	case <-node.Done():
-		return node.Err()
+	case <-proc.Done():
+		return proc.Err()
 	}
 	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	return node.Close(closeCtx)
+	return proc.Close(closeCtx)
 }
 
 // banner tells a person where everything is; a program reads the log.
@@ -384,7 +465,11 @@ func (a *app) banner(o serveOptions, cfg httpapi.Config, node *httpapi.Node) {
 		epoch += " (" + op.EpochReason + ")"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "crdt-genome %s · actor %d%s · epoch %s\n", version, o.actor, of, epoch)
+	if o.set.Len() > 1 {
+		fmt.Fprintf(&b, "crdt-genome %s · actors %v%s, led by actor %d · epoch %s\n", version, o.set, of, o.actor, epoch)
+	} else {
+		fmt.Fprintf(&b, "crdt-genome %s · actor %d%s · epoch %s\n", version, o.actor, of, epoch)
+	}
 	fmt.Fprintf(&b, "  page   %s/\n", node.URL())
 	fmt.Fprintf(&b, "  api    %s/genome\n", node.URL())
 	state := "new"

@@ -127,7 +127,7 @@ func Edits(ctx context.Context, dir string, actors, rate int, long time.Duration
 	start := time.Now()
 	eg, ectx := errgroup.WithContext(ctx)
 	for i, n := range g.nodes {
-		eg.Go(func() error { return edit(ectx, n, uint64(i), each, every, start) })
+		eg.Go(func() error { return edit(ectx, n, uint64(i), each, every, start, nil) })
 	}
 	if err := eg.Wait(); err != nil {
 		return nil, err
@@ -153,8 +153,9 @@ func (g *group) failed() (failed uint64) {
 	return failed
 }
 
-// edit makes k single edits on n, one each time that every has passed.
-func edit(ctx context.Context, n *httpapi.Node, seed uint64, k int, every time.Duration, start time.Time) error {
+// edit makes k single edits on n, one each time that every has passed, and
+// tells made of each, unless that is nil.
+func edit(ctx context.Context, n *httpapi.Node, seed uint64, k int, every time.Duration, start time.Time, made func(genome.Dot)) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for i := range k {
 		if d := time.Until(start.Add(time.Duration(i) * every)); d > 0 {
@@ -164,7 +165,7 @@ func edit(ctx context.Context, n *httpapi.Node, seed uint64, k int, every time.D
 				return ctx.Err()
 			}
 		}
-		_, err := n.Actor().Edit(ctx, func(g *genome.Genome) (store.Edit, error) {
+		ops, err := n.Actor().Edit(ctx, func(g *genome.Genome) (store.Edit, error) {
 			if g.Len() > 10 && rng.IntN(2) == 0 {
 				return store.Edit{Delete: true, At: rng.IntN(g.Len()), N: 1}, nil
 			}
@@ -172,6 +173,9 @@ func edit(ctx context.Context, n *httpapi.Node, seed uint64, k int, every time.D
 		})
 		if err != nil {
 			return err
+		}
+		if made != nil {
+			made(ops[0].Dot)
 		}
 	}
 	return nil

@@ -20,7 +20,14 @@ func TestFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range append(edits, joiner...) {
+	fleet, err := Fleet(context.Background(), t.TempDir(), 5, 200, 300*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fleet[0].Value != 60 || fleet[len(fleet)-1].Value <= 0 {
+		t.Errorf("%+v", fleet)
+	}
+	for _, f := range append(append(edits, joiner...), fleet...) {
 		t.Log(f.String())
 	}
 	if joiner[1].Value <= 0 {

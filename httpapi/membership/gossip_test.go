@@ -8,6 +8,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -259,6 +260,52 @@ func TestCarriesMetadataOnly(t *testing.T) {
 	if b, s := d.GetBroadcasts(0, 1400), d.LocalState(true); len(b) > 0 || len(s) > 0 {
 		t.Errorf("broadcasts %q, state %q", b, s)
 	}
+}
+
+// TestFifty tells how long it takes until all of fifty know of a crash, and
+// until a late one knows all. It takes a while and asserts no times.
+func TestFifty(t *testing.T) {
+	if os.Getenv("CRDT_GENOME_MINUTES") == "" {
+		t.Skip("a figure for the night; set CRDT_GENOME_MINUTES")
+	}
+	const count = 50
+	var all []*Gossip
+	for i := range count {
+		all = append(all, join(t, i, "b", func(c *Config) {
+			if i > 0 {
+				c.Seeds = []string{addrOf(all[0])}
+			}
+		}))
+	}
+	know := func(members []*Gossip, n int) func() bool {
+		return func() bool {
+			return !slices.ContainsFunc(members, func(g *Gossip) bool { return len(g.Members()) != n })
+		}
+	}
+	eventually(t, "all know all", know(all, count))
+	start := time.Now()
+	late := join(t, count, "b", func(c *Config) { c.Seeds = []string{addrOf(all[7])} })
+	eventually(t, "the late one knows all", know([]*Gossip{late}, count+1))
+	t.Logf("a late joiner knows all %d after %v", count, time.Since(start).Round(time.Millisecond))
+	eventually(t, "all know the late one", know(all, count+1))
+	t.Logf("all know the late joiner after %v", time.Since(start).Round(time.Millisecond))
+	start = time.Now()
+	late.cancel()
+	if err := late.ml.Shutdown(); err != nil { // without a goodbye
+		t.Fatal(err)
+	}
+	eventually(t, "all know of the crash", know(all, count))
+	t.Logf("a crash is known by all after %v", time.Since(start).Round(time.Millisecond))
+	for _, g := range all {
+		if gone := g.Gone(); len(gone) != 1 || gone[0].State != Dead {
+			t.Fatalf("gone: %+v", gone)
+		}
+	}
+	var closing sync.WaitGroup
+	for _, g := range all {
+		closing.Go(func() { _ = g.Close(t.Context()) })
+	}
+	closing.Wait()
 }
 
 // TestCloseIsQuick: an exchange with somebody who does not answer does not
