@@ -255,7 +255,13 @@ func (l *Log) verify(ctx context.Context) (Verification, error) {
 	if err := l.verifyRecords(ctx, &v); err != nil {
 		return v, err
 	}
-	r, err := replay(ctx, l.disk, nil, nil)
+	var r *replayer
+	m, err := readMeta(l.disk)
+	if err == nil {
+		r = newReplayer(ctx, m, nil)
+		r.byApply = true
+		err = r.run(l.disk)
+	}
 	if ctx.Err() != nil {
 		return v, ctx.Err()
 	}

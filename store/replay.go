@@ -48,6 +48,10 @@ type replayer struct {
 
 	partial bool // the log goes on after upTo
 
+	// byApply is set for a verification: it applies the ops as they were applied
+	// when they came, rather than as a start does.
+	byApply bool
+
 	// marks are positions at which the digest is wanted, which is then put
 	// there; looked up only.
 	marks map[uint64]genome.Digest
@@ -164,7 +168,7 @@ func (r *replayer) apply(v *value) (err error) {
 	for ops := v.block.Ops; len(ops) > 0; {
 		n, end := r.stretch(ops, lsn)
 		if lsn > r.at {
-			done, err := r.g.Replay(ops[:n])
+			done, err := r.replayOps(ops[:n])
 			if err != nil {
 				return &CorruptError{LSN: lsn + eventsOf(ops[:done]), Detail: err.Error()}
 			}
@@ -184,6 +188,19 @@ func (r *replayer) apply(v *value) (err error) {
 		}
 	}
 	return nil
+}
+
+// replayOps applies ops and returns how many were applied before an error.
+func (r *replayer) replayOps(ops []genome.Op) (done int, err error) {
+	if !r.byApply {
+		return r.g.Replay(ops)
+	}
+	for i := range ops {
+		if err := applyNext(r.g, &ops[i]); err != nil {
+			return i, err
+		}
+	}
+	return len(ops), nil
 }
 
 // stretch returns how many of ops, the first of which is at lsn, are to be
