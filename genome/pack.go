@@ -194,8 +194,11 @@ func (p *splitted) join(dst []byte) ([]byte, bool) {
 	out = binary.AppendUvarint(out, uint64(size))
 	state := firstPackState
 	for len(columns[columnTags]) > 0 {
-		var ok bool
-		if out, ok = state.join(out, &columns); !ok {
+		ok := false
+		if out, ok = state.joinUsual(out, &columns); !ok {
+			out, ok = state.join(out, &columns)
+		}
+		if !ok {
 			return dst, false
 		}
 	}
@@ -267,6 +270,26 @@ func (s *packState) split(records []byte, columns *[packColumns][]byte) (rest []
 		columns[columnRefs] = m.to
 	}
 	return m.from, !m.short
+}
+
+// joinUsual does what join does if the next records have the shape that nearly
+// all have: a few events of the author of the record before, naming a gene near
+// the cursor. It goes on as long as they do, and reports whether any did.
+func (s *packState) joinUsual(records []byte, columns *[packColumns][]byte) (out []byte, some bool) {
+	tags, refs := columns[columnTags], columns[columnRefs]
+	n := 0
+	for ; n < len(tags) && n < len(refs) && s.ref != 0; n++ {
+		tag := tags[n]
+		if tag&(tagAuthor|tagRef) != 0 || tag>>tagShift == 0 || refs[n] >= 0x80 {
+			break
+		}
+		records = append(records, tag, refs[n])
+		if tag&tagKind < 2 {
+			s.ref = s.author + 1
+		}
+	}
+	columns[columnTags], columns[columnRefs] = tags[n:], refs[n:]
+	return records, n > 0
 }
 
 // join is the reverse of split: it appends the next record of the columns.
