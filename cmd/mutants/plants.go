@@ -62,8 +62,8 @@ var plants = []plant{
 	{
 		name: "chain-without-values", promise: "a (seq, chain) pair names a whole history",
 		dir:  "genome",
-		old:  "c = c.add(chainChained | uint64(v))",
-		new:  "c = c.add(chainChained | uint64(v&0))",
+		old:  "y = y.add(chainChained | uint64(v))",
+		new:  "y = y.add(chainChained | uint64(v&0))",
 		test: "TestGoldenBlocks",
 	},
 	{
