@@ -10,6 +10,9 @@
 #   race      the packages with goroutines again under the race detector, -short
 #   fuzz      every fuzz target: its corpus, then new inputs for some seconds
 #   restart   kills and restarts real actors; see restart-and-compare.sh
+#   disks     kills real actors, and cuts the power of their disk: a FUSE file
+#             system, and ext4 on it; needs root, mount and mkfs.ext4
+#   powercut  cuts the power of a recorded disk; see powercut.sh
 #   netns     real actors in network namespaces, with partitions, loss, slow
 #             links, kills and freezes; needs root, ip, tc and nft
 #   demo      the demonstration of the README must end with CONVERGED
@@ -18,7 +21,6 @@
 # Only at night, or if asked for by name:
 #
 #   schedules random schedules of replicas; see simulate.sh
-#   powercut  cuts the power of an actor; see powercut.sh
 #   shell     the HTTP server among abusers, slow clients and dead peers, at length
 #   coverage  which statements the tests run; see coverage.sh
 #   shuffle   every test three times in random orders
@@ -33,8 +35,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 70
 
-all=(vet unit race fuzz restart netns demo mutants)
-at_night=(schedules powercut shell coverage shuffle)
+all=(vet unit race fuzz restart disks powercut netns demo mutants)
+at_night=(schedules shell coverage shuffle)
 nightly= layers=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -97,7 +99,8 @@ layer_vet() {
   "$logs/staticcheck" ./...
 }
 
-layer_unit() { "${gotest[@]}" ./...; }
+# The layer disks kills and cuts more often.
+layer_unit() { CRDT_GENOME_KILLS=20 CRDT_GENOME_POWER_CUTS=3 "${gotest[@]}" ./...; }
 
 # Left out are tests that turn every bit of a log with one goroutine: nothing can
 # race there, and the detector makes them ten times slower.
@@ -128,6 +131,11 @@ layer_fuzz() {
 layer_restart() {
   scripts/restart-and-compare.sh --count 3 --rounds "$(size 2 50)" --run 3s --signal KILL &&
     scripts/restart-and-compare.sh --count 3 --rounds 2 --run 3s --signal TERM --wipe 1 --copy-back 2
+}
+
+layer_disks() {
+  CRDT_GENOME_KILLS=$(size 300 5000) CRDT_GENOME_POWER_CUTS=$(size 20 1000) \
+    go test -count=1 -timeout 3600s -v -run '^(TestKills|TestPowerCuts|TestExt4PowerCuts|TestPowerCutsAreSeen)$' ./cmd/crdt-genome
 }
 
 layer_netns() {
