@@ -68,8 +68,8 @@ const (
 	// sharing: every round is a commit to each log, which costs as much as
 	// some hundred ops, so many actors share more at a time.
 	shareAtLeast = 5 * time.Millisecond
-	shareEach    = 3 * time.Millisecond
-	shareAtMost  = 300 * time.Millisecond
+	shareEach    = 4 * time.Millisecond
+	shareAtMost  = 400 * time.Millisecond
 	// From manyActors on, logs are sealed after manySeal ops: what is not
 	// sealed stands in memory, in each log.
 	manyActors = 16
@@ -275,6 +275,7 @@ func (p *Process) shareBlock(ctx context.Context, src store.Source, block genome
 func (p *Process) collect(ctx context.Context, f *follower) {
 	lead := p.lead.cfg.Store.Actor
 	src := store.Source{Via: store.ViaPost, From: f.cfg.Store.Actor, Peer: account(f.cfg.Store.Actor), Known: true}
+	var last time.Time
 	for at := f.actor.LSN(); ctx.Err() == nil; {
 		changed := f.actor.Changed()
 		block, next, err := f.actor.News(ctx, at, p.lead.actor.Version(), func(a store.Arrival) bool { return !(a.Known && a.From == lead) }, maxBatchOps, maxChunk)
@@ -293,6 +294,10 @@ func (p *Process) collect(ctx context.Context, f *follower) {
 			case <-ctx.Done():
 				return
 			}
+			if !sleep(ctx, p.pause()/2-time.Since(last)) {
+				return
+			}
+			last = time.Now()
 		default:
 			at = next
 		}
