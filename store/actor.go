@@ -138,7 +138,10 @@ func open(ctx context.Context, cfg Config, f folder) (*Actor, error) {
 	if a.disk, err = f.openWrite(); err != nil {
 		return nil, withPath(err, f.path())
 	}
-	a.cache = &cache{disk: a.disk, path: f.path()}
+	a.cache = &cache{disk: a.disk, path: f.path(), most: cacheSize}
+	if cfg.SealOps > 0 { // memory is short
+		a.cache.most = 1
+	}
 	if err := a.disk.reserve(room(0)); err != nil {
 		return nil, errors.Join(err, a.disk.close())
 	}

@@ -33,7 +33,8 @@ type Config struct {
 	// default the larger of 262,144 and a tenth of the log.
 	CheckpointEvery uint64
 	// SealOps is how many ops the unsealed end of the log holds, in memory too;
-	// default and most 4,096.
+	// default and most 4,096. Where it is given, memory is spared otherwise too:
+	// one decoded segment is kept for readers, not eight.
 	SealOps int
 	// Rebuild ignores the checkpoints, replays the whole log and compares what
 	// it comes to with each of them; see [Opening.Problems].

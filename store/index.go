@@ -309,6 +309,7 @@ const cacheSize = 8
 type cache struct {
 	disk disk
 	path string
+	most int // decoded segments
 
 	mu     sync.Mutex
 	values []*value // the one used last at the end
@@ -335,7 +336,7 @@ func (c *cache) get(lsn uint64) (*value, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.values) == cacheSize {
+	if len(c.values) == c.most {
 		c.values = slices.Delete(c.values, 0, 1)
 	}
 	c.values = append(c.values, v)
