@@ -103,6 +103,8 @@ var (
 	descLive       = desc("live_genes", "The same as genome_genes.")
 	descTombstones = desc("tombstones", "Deleted genes that are kept.")
 	descLogBytes   = desc("log_bytes", "Size of the log file.")
+	descCorrupt    = desc("log_corrupt_records_total", "Places in the log that were found damaged and repaired at this start.")
+	descQuarantine = desc("quarantined_ops", "Unit events that the log holds and cannot apply: what they need was lost, or they are not possible.")
 	descReplay     = desc("replay_seconds", "Time that the log's replay took at the start.")
 	descEpoch      = desc("epoch", "Epochs that this log has gone through; rises when the actor goes on under a new one.")
 	descWritable   = desc("store_writable", "1 if ops can be taken.")
@@ -178,11 +180,23 @@ func (c collector) store(gauge gaugeFunc, count countFunc) {
 	gauge(descLive, float64(s.Genes))
 	gauge(descTombstones, float64(s.Tombstones))
 	gauge(descLogBytes, float64(s.LogBytes))
+	count(descCorrupt, n.corruptRecords())
+	gauge(descQuarantine, float64(s.Quarantined))
 	gauge(descReplay, n.actor.Opening().Took.Seconds())
 	gauge(descEpoch, float64(s.Epochs))
 	gauge(descWritable, truth(n.writable() == nil))
 	gauge(descQueued, float64(l.Queued))
 	gauge(descFenced, truth(n.fencedWhy() != ""))
+}
+
+// corruptRecords counts what this start has repaired. Damage that is met later
+// ends the process, and is counted by its next start.
+func (n *Node) corruptRecords() uint64 {
+	r := n.actor.Opening().Repaired
+	if r == nil {
+		return 0
+	}
+	return uint64(len(r.Damage))
 }
 
 func (c collector) node(gauge gaugeFunc, count countFunc) {
