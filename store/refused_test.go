@@ -53,16 +53,17 @@ func TestNamesRefused(t *testing.T) {
 	for n := 0; ; n++ {
 		data := filepath.Join(t.TempDir(), "data")
 		names := &failingNames{left: n}
+		cfg, err := Config{Data: data, Actor: 3, CheckpointEvery: 1, noKeeper: true}.withDefaults() // a checkpoint at the stop
+		must(t, err)
 		acked := 0
 		for range 2 {
-			a, err := openNamed(names, data)
+			a, err := openIn(ctx, cfg, &osFolder{dir: Dir(data, 3), machine: "m", names: names})
 			if err != nil {
 				if names.hit == "" {
 					t.Fatalf("call %d: a start fails with nothing refused: %v", n, err)
 				}
 				continue
 			}
-			a.cfg.CheckpointEvery = 1 // one at the stop
 			for range 3 {
 				if _, err := a.Insert(ctx, 0, []byte{1}); err != nil {
 					t.Errorf("call %d: %v", n, err)
