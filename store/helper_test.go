@@ -214,8 +214,8 @@ func within(t testing.TB, what string, done <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
-		t.Fatal(what + " did not come within 10 s")
+	case <-time.After(30 * time.Second):
+		t.Fatal(what + " did not come within 30 s")
 	}
 }
 
