@@ -288,6 +288,28 @@ func (c *cluster) insert(i, at int, hex string) {
 	}
 }
 
+// known waits until node i knows that all nodes hold all that was minted: what
+// it knows before a cut is what it shows after it.
+func (c *cluster) known(i int) {
+	c.t.Helper()
+	until(c.t, fmt.Sprintf("node %d knows that all are equal", i), func() bool {
+		var ops uint64
+		for _, n := range c.nodes {
+			ops = max(ops, n.Actor().Version().Ops())
+		}
+		r, err := c.nodes[i].Cluster(context.Background())
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, a := range r.Actors {
+			if a.Ops != ops {
+				return false
+			}
+		}
+		return r.Verdict == httpapi.VerdictConverged
+	})
+}
+
 func (c *cluster) genome(i int) string {
 	c.t.Helper()
 	st, err := c.nodes[i].Actor().State(context.Background())

@@ -330,6 +330,7 @@ func TestScreenshots(t *testing.T) {
 	for i := range 5 {
 		c.mutate(i, 12, rng)
 	}
+	c.known(0)
 	tb.wait(word + ` === "converged"`)
 	c.link(true, []int{0, 1, 2}, []int{3, 4})
 	tb.wait(word + ` === "unreachable"`)
