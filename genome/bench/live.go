@@ -147,8 +147,11 @@ func (l *Live) hear(agent int, state, at []int, authored [][]Step) error {
 	return nil
 }
 
-// LiveCases returns the cases of a session: every edit made on its agent's copy
-// and applied to the others' when the trace says so.
+// LiveCases returns the cases of a session: every edit is made on its agent's
+// copy, by index, and applied to each other agent's copy, decoded and one op at a
+// time, when the trace says that this agent heard of it. A run is all of that, so
+// it counts the work of all copies: of a session of two, each edit once local and
+// once remote. Its ops are the edits made, each counted once.
 func LiveCases(l *Live) []Case {
 	group := l.Name
 	name := fmt.Sprintf("live, %d agents, %d edits made and %d heard of", l.Agents, l.local, l.heard)

@@ -26,7 +26,6 @@
 //	L7. What the cursor knows of indexes is true.
 //	L8. The hot run's last gene is the newest of its replica, ends a live
 //	    span of the cursor's leaf, and has no right child.
-//
 //	L9. Every entry of the table of wide keys is named by exactly one span,
 //	    or is free.
 //

@@ -1,6 +1,28 @@
 package list
 
-// How it works
+// How it works, for a reader who knows B-trees
+//
+// # The problem
+//
+// Several replicas edit copies of one list without waiting for each other. Each
+// edit is sent to all the others, and may arrive late and in another order than
+// elsewhere; in the end all copies must read the same. An index does not survive
+// that: by the time "insert at 7" arrives, 7 is another place. So every element,
+// a gene, has an id that never changes, (replica, gene number), and an insertion
+// names a gene to stand next to. Two things make this harder than it sounds:
+//
+//   - The gene named may have been deleted meanwhile. So a deleted gene stays in
+//     the structure, dead (a tombstone): it is not counted and not read, but it
+//     can be found, and what hangs on it keeps its place.
+//   - Several replicas may insert at one place at the same time. Each copy must
+//     order these insertions alike, whichever it hears of first, and should not
+//     mix the letters of two words.
+//
+// A tree of genes answers the second: it says what the order is. A B-tree of the
+// same genes in that order says, quickly, where things are. Keep the two apart
+// while reading: parent, child, sibling and depth are of the first (except where
+// a leaf's or inner node's parent is spoken of), leaf, inner node, slot and level
+// of the second. Only the B-tree is stored.
 //
 // # The order
 //

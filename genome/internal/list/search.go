@@ -103,7 +103,7 @@ func (l *List) searchBackward(i uint32, s int, k key) place {
 		}
 		up, s = n.parent, int(n.slot)
 	}
-	panic("list: L5 broken: nothing at or below a key, not even the root")
+	panic("list: L3 or L6 broken: nothing at or below a key, not even the root")
 }
 
 // finalBelow is the mirror image of firstBelow.
