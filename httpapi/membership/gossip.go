@@ -421,7 +421,9 @@ func (g *Gossip) close(ctx context.Context) error {
 		wait = min(wait, time.Until(d))
 	}
 	if wait > 0 && ctx.Err() == nil {
+		g.mu.Lock() // members still come and go
 		g.self.leaving = true
+		g.mu.Unlock()
 		err := g.announce()
 		if err == nil {
 			err = g.ml.UpdateNode(wait)
