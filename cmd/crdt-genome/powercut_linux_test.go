@@ -167,18 +167,21 @@ func (v *victim) examine() {
 }
 
 // live starts the actor, checks it against the ledger, and kills it while it
-// takes edits.
+// takes edits, after it has acknowledged some.
 func (v *victim) live() {
 	v.t.Helper()
 	v.start()
 	v.examine()
-	ctx, cancel := context.WithTimeout(v.t.Context(), time.Duration(20+v.rng.IntN(60))*time.Millisecond)
-	defer cancel()
+	before := len(v.acked)
 	var edits sync.WaitGroup
 	edits.Go(func() { v.edit(v.t.Context()) })
-	<-ctx.Done()
+	time.Sleep(time.Duration(20+v.rng.IntN(60)) * time.Millisecond) // where it is killed is up to chance
+	some := poll(func() bool { v.mu.Lock(); defer v.mu.Unlock(); return len(v.acked) > before })
 	v.kill()
 	edits.Wait()
+	if !some {
+		v.t.Fatal("nothing is acknowledged")
+	}
 }
 
 func newVictim(t *testing.T, data string) (*victim, *powerfs.Disk, uint64) {
