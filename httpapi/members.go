@@ -116,8 +116,7 @@ func (n *Node) follow() {
 // mayDial keeps what is meant to be encrypted off a plain line: the URL is what
 // the member says of itself, and a token goes along with every request.
 func (n *Node) mayDial(m membership.Member) bool {
-	scheme := n.cfg.Trust.Scheme()
-	if scheme == "http" || strings.HasPrefix(m.URL, scheme+":") {
+	if n.safe(m) {
 		return true
 	}
 	n.log.Warn().Str("member", m.Name).Str("url", m.URL).Str("hint", "give it --tls-cert and --tls-key").Msg("member without TLS left out")
@@ -202,12 +201,18 @@ func (p *peer) connected() bool {
 	return p.stop != nil
 }
 
+// safe reports whether a call of m, which carries our token, is as well
+// protected as calls of us are.
+func (n *Node) safe(m membership.Member) bool {
+	return !n.cfg.Trust.TLS() || strings.HasPrefix(m.URL, "https:")
+}
+
 // askRivals looks whether an older process that claims our actor lives: the
 // list may still name one that crashed. It is how twins find out about each
 // other that no third member tells.
 func (n *Node) askRivals(ctx context.Context) {
 	for _, r := range n.group.list.Rivals() {
-		if r.Boot >= string(n.boot) || n.fencedBy() != "" {
+		if r.Boot >= string(n.boot) || n.fencedBy() != "" || !n.safe(r) {
 			continue
 		}
 		v, err := newClient(r.URL, n.rt, n.cfg.Trust).Version(ctx)

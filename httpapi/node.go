@@ -233,7 +233,8 @@ func (c *Config) listen(ctx context.Context) (net.Listener, error) {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if v, err := NewTrustedClient(c.Trust.Scheme()+"://"+addr, c.Trust).Version(ctx); err == nil {
+		// Without the token: whoever holds the port may be anybody.
+		if v, err := NewClient("http://" + addr).Version(ctx); err == nil {
 			e.PID, e.Actor = v.PID, v.Actor
 		}
 	}

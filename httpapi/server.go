@@ -144,6 +144,9 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
 	if err := s.cross.Check(r); err != nil {
 		return problem(codeCrossOrigin, err.Error(), "requests that change something must come from this server's own pages")
 	}
+	if s.n.cfg.Trust.Admit(r) != nil {
+		return nil // a probe by a stranger: nothing that it says of itself counts
+	}
 	return s.n.meet(r)
 }
 

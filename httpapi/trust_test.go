@@ -54,6 +54,12 @@ func TestBindWithTrust(t *testing.T) {
 			t.Errorf("%s?verbose by a stranger: %d, want 401", r.pattern, a.status)
 		}
 	}
+	for _, path := range []string{"/livez", "/readyz", "/healthz"} { // says that it is an older process of this very actor
+		ask(t, n, "GET", path, nil, "Genome-Protocol", protocol, "Genome-Actor", "0", "Genome-Boot", "000000000001-0000000000000001")
+	}
+	if by := n.fencedBy(); by != "" {
+		t.Errorf("a stranger's probe has stopped minting: %s", by)
+	}
 	a := ask(t, n, "GET", "/genome", nil)
 	if got := a.header.Values("WWW-Authenticate"); len(got) != 2 {
 		t.Errorf("WWW-Authenticate: %q, want Bearer and Basic", got)

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -86,7 +87,10 @@ func Connect(cfg Config) (*Bus, error) {
 	}
 	nc, err := nats.Connect(cfg.URL, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("bus %s: %w", cfg.URL, err)
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err // without the URL, which may hold a password
+		}
+		return nil, err
 	}
 	b.nc = nc
 	if b.js, err = jetstream.New(nc); err != nil {
