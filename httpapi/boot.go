@@ -35,8 +35,11 @@ func (b bootID) started() (time.Time, bool) {
 
 // Two processes under one actor number are told apart from a restart by time:
 // after a restart nothing more is heard of the older one. So the older must be
-// heard again twinGrace after the newer was first heard, which is longer than
-// its last requests can take to be read, and both within twinMemory.
+// heard again twinGrace after the newer was first heard, and both within
+// twinMemory. That is not enough, for what a killed process has handed to its
+// kernel is sent again for minutes when packets get lost: the older must also
+// say, in the Date of its request (RFC 9110, 6.6.1), that it sent it after the
+// newer was started. Clocks that differ only put that off.
 const (
 	twinGrace  = time.Second
 	twinMemory = time.Minute
@@ -53,12 +56,15 @@ type twins struct {
 type sighting struct {
 	boot        bootID
 	first, last time.Time
+	sent        time.Time // by the clock of boot: the latest request
 }
 
-// see notes that boot spoke as actor, and returns the older process that
-// speaks as the same actor, if there is one that lives.
-func (t *twins) see(actor genome.ActorID, boot bootID, now time.Time) (older bootID, inUse bool) {
-	if _, ok := boot.started(); !ok {
+// see notes that boot spoke as actor in a request sent at the given time by its
+// own clock, zero if it does not say. It returns the older process that speaks
+// as the same actor, if there is one that lives.
+func (t *twins) see(actor genome.ActorID, boot bootID, sent, now time.Time) (older bootID, inUse bool) {
+	started, ok := boot.started()
+	if !ok {
 		return "", false
 	}
 	t.mu.Lock()
@@ -79,8 +85,11 @@ func (t *twins) see(actor genome.ActorID, boot bootID, now time.Time) (older boo
 		t.seen[actor] = all
 	}
 	all[me].last = now
+	if sent.After(all[me].sent) {
+		all[me].sent = sent
+	}
 	for _, s := range all {
-		if s.boot < boot && s.last.Sub(all[me].first) > t.grace && now.Sub(s.last) < twinMemory {
+		if s.boot < boot && s.sent.After(started) && s.last.Sub(all[me].first) > t.grace && now.Sub(s.last) < twinMemory {
 			return s.boot, true
 		}
 	}

@@ -111,6 +111,7 @@ func (c *Client) do(ctx context.Context, q call, read func(*http.Response) error
 	c.trust.Authorize(req.Header)
 	if c.identify != nil {
 		c.identify(req.Header)
+		req.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat)) // for twins.see
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

@@ -73,5 +73,6 @@
 // Both directions carry Genome-Protocol, Genome-Actor, Genome-Replica,
 // Genome-Boot and Genome-Cluster. A boot id is made anew by every process,
 // "<start, unix ms, 12 hex digits>-<16 random hex digits>", and orders
-// processes by their start.
+// processes by their start. Requests carry Date as well: it tells an older
+// process that still runs from what a dead one has left in the network.
 package httpapi

@@ -328,29 +328,33 @@ func TestTwinsTable(t *testing.T) {
 	id := func(started int) bootID { return newBootID(now.Add(time.Duration(started) * time.Second)) }
 	older, newer := id(0), id(100)
 	tw := twins{grace: time.Second, seen: map[genome.ActorID][]sighting{}}
-	see := func(b bootID, second int) bool {
-		_, inUse := tw.see(1, b, now.Add(time.Duration(second)*time.Second))
+	see := func(b bootID, sent, second int) bool {
+		_, inUse := tw.see(1, b, now.Add(time.Duration(sent)*time.Second), now.Add(time.Duration(second)*time.Second))
 		return inUse
 	}
 	for i, step := range []struct {
-		boot   bootID
-		second int
-		inUse  bool
+		boot         bootID
+		sent, second int
+		inUse        bool
 	}{
-		{older, 0, false}, {newer, 100, false}, {newer, 101, false},
-		{older, 100, false}, // a late request, within the grace
-		{newer, 102, false},
-		{older, 103, false}, // the older one itself is never told off
-		{newer, 104, true},  // but it lives, so the newer one is
-		{newer, 200, false}, // no longer heard of for a minute
-		{"nonsense", 201, false},
+		{older, 0, 0, false}, {newer, 100, 100, false}, {newer, 101, 101, false},
+		{older, 99, 100, false}, // a late request, within the grace
+		{newer, 102, 102, false},
+		{older, 99, 103, false}, // a very late one: its packets got lost
+		{newer, 103, 103, false},
+		{older, -1 << 30, 103, false}, // one that does not say when
+		{newer, 103, 103, false},
+		{older, 103, 103, false}, // the older one itself is never told off
+		{newer, 104, 104, true},  // but it lives, so the newer one is
+		{newer, 200, 200, false}, // no longer heard of for a minute
+		{"nonsense", 201, 201, false},
 	} {
-		if got := see(step.boot, step.second); got != step.inUse {
+		if got := see(step.boot, step.sent, step.second); got != step.inUse {
 			t.Errorf("step %d: in use %v, want %v", i, got, step.inUse)
 		}
 	}
 	for i := range 100 {
-		see(id(1000+i), 300+i)
+		see(id(1000+i), 300+i, 300+i)
 	}
 	if got := len(tw.seen[1]); got > maxTwins {
 		t.Errorf("%d processes are remembered", got)

@@ -286,7 +286,7 @@ func (n *Node) meet(r *http.Request) error {
 	}
 	boot := bootID(r.Header.Get(headerBoot))
 	if from == n.cfg.Store.Actor {
-		return n.meetTwin(boot)
+		return n.meetTwin(boot, sentAt(r))
 	}
 	p := n.peer(from)
 	if p == nil {
@@ -295,7 +295,7 @@ func (n *Node) meet(r *http.Request) error {
 	if p.cut.Load() {
 		return problem(codeLinkCut, fmt.Sprintf("the link to actor %d is cut by hand", from), "")
 	}
-	older, inUse := n.twins.see(from, boot, time.Now())
+	older, inUse := n.twins.see(from, boot, sentAt(r), time.Now())
 	if !inUse {
 		p.signOfLife(boot)
 		p.noteRide(r.Header)
@@ -314,15 +314,25 @@ func sender(r *http.Request) (genome.ActorID, bool) {
 	return genome.ActorID(a), err == nil
 }
 
+// sentAt returns when the sender says that it sent r, to the second; zero if it
+// does not say.
+func sentAt(r *http.Request) time.Time {
+	at, err := http.ParseTime(r.Header.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
 // meetTwin deals with a process that speaks as our own actor.
-func (n *Node) meetTwin(boot bootID) error {
+func (n *Node) meetTwin(boot bootID, sent time.Time) error {
 	if boot == n.boot {
 		return nil // ourselves, through our own URL
 	}
 	if _, ok := boot.started(); !ok {
 		return nil
 	}
-	if boot < n.boot {
+	if ours, _ := n.boot.started(); boot < n.boot && sent.After(ours) {
 		n.fenceTwin(boot)
 	}
 	return problem(codeActorInUse, fmt.Sprintf("actor %d runs here as well (boot %s, yours %s); the later started one stops minting", n.cfg.Store.Actor, n.boot, boot),
