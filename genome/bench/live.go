@@ -149,13 +149,15 @@ func (l *Live) hear(agent int, state, at []int, authored [][]Step) error {
 
 // LiveCases returns the cases of a session: every edit is made on its agent's
 // copy, by index, and applied to each other agent's copy, decoded and one op at a
-// time, when the trace says that this agent heard of it. A run is all of that, so
-// it counts the work of all copies: of a session of two, each edit once local and
-// once remote. Its ops are the edits made, each counted once.
+// time, when the trace says that this agent heard of it. "One copy" is what the
+// first agent's process has to do: its own edits local, all others remote. The
+// others do the work of all copies in one run: of a session of two, each edit
+// once local and once remote. Ops are the edits made, each counted once.
 func LiveCases(l *Live) []Case {
 	group := l.Name
 	name := fmt.Sprintf("live, %d agents, %d edits made and %d heard of", l.Agents, l.local, l.heard)
 	return []Case{
+		{group, "list live, one copy", len(l.Edits), Timed, l.prepareOne, checkText(l.End)},
 		{group, "lists " + name, len(l.Edits), Timed, ready(l.onLists), l.check},
 		{group, "genomes " + name, len(l.Edits), Timed, ready(l.onGenomes), l.check},
 	}
@@ -178,45 +180,96 @@ type liveOp struct {
 	rep uint32
 }
 
-func (l *Live) onLists() any {
+// A liveRun is one run on bare lists: what each edit became.
+type liveRun struct {
+	*Live
+	ops   []liveOp
+	first []int // op of each edit, and one more
+}
+
+func (l *Live) newRun() *liveRun {
+	return &liveRun{l, make([]liveOp, 0, 2*len(l.Edits)), make([]int, len(l.Edits)+1)}
+}
+
+// newList returns an empty list that numbers agent i as replica i+1.
+func (l *Live) newList() *list.List {
+	to := list.New()
+	for i := range l.Agents {
+		to.Replica(uint64(l.id(i)))
+	}
+	return to
+}
+
+// hear applies the ops of a step.
+func (r *liveRun) hear(to *list.List, s Step) {
+	for i := r.first[s.From]; i < r.first[s.To]; i++ {
+		if o := &r.ops[i]; o.delete {
+			to.Delete(o.ref, o.n)
+		} else {
+			to.Insert(o.rep, o.ref, o.side, r.Text[o.from:o.to])
+		}
+	}
+}
+
+// do makes the edits of a step.
+func (r *liveRun) do(to *list.List, s Step) {
+	emit := func(ref list.Ref, n uint32, _ bool) {
+		r.ops = append(r.ops, liveOp{flatOp{delete: true, ref: ref, n: n}, 0})
+	}
+	for i := s.From; i < s.To; i++ {
+		r.first[i] = len(r.ops)
+		e := r.Edits[i]
+		if e.Del > 0 {
+			to.DeleteAt(int(e.Pos), int(e.Del), emit)
+		}
+		if e.Ins > 0 {
+			ref, side := to.InsertAt(s.Agent+1, int(e.Pos), r.Text[e.Off:e.Off+e.Ins])
+			r.ops = append(r.ops, liveOp{flatOp{ref: ref, side: side, from: e.Off, to: e.Off + e.Ins}, s.Agent + 1})
+		}
+		r.first[i+1] = len(r.ops)
+	}
+}
+
+func (l *Live) onLists() any { _, copies := l.all(); return copies }
+
+// all runs the session on all copies.
+func (l *Live) all() (*liveRun, any) {
+	r := l.newRun()
 	lists := make([]*list.List, l.Agents)
 	for i := range lists {
-		lists[i] = list.New()
-		for j := range l.Agents {
-			lists[i].Replica(uint64(l.id(j)))
-		}
+		lists[i] = l.newList()
 	}
-	var (
-		ops   = make([]liveOp, 0, 2*len(l.Edits))
-		first = make([]int, len(l.Edits)+1) // op of each edit
-		emit  = func(r list.Ref, n uint32, _ bool) { ops = append(ops, liveOp{flatOp{delete: true, ref: r, n: n}, 0}) }
-	)
 	for _, s := range l.Steps {
-		to := lists[s.Agent]
 		if s.Heard {
-			for i := first[s.From]; i < first[s.To]; i++ {
-				if o := &ops[i]; o.delete {
-					to.Delete(o.ref, o.n)
-				} else {
-					to.Insert(o.rep, o.ref, o.side, l.Text[o.from:o.to])
-				}
-			}
-			continue
-		}
-		for i := s.From; i < s.To; i++ {
-			first[i] = len(ops)
-			e := l.Edits[i]
-			if e.Del > 0 {
-				to.DeleteAt(int(e.Pos), int(e.Del), emit)
-			}
-			if e.Ins > 0 {
-				ref, side := to.InsertAt(s.Agent+1, int(e.Pos), l.Text[e.Off:e.Off+e.Ins])
-				ops = append(ops, liveOp{flatOp{ref: ref, side: side, from: e.Off, to: e.Off + e.Ins}, s.Agent + 1})
-			}
-			first[i+1] = len(ops)
+			r.hear(lists[s.Agent], s)
+		} else {
+			r.do(lists[s.Agent], s)
 		}
 	}
-	return anySlice(lists)
+	return r, anySlice(lists)
+}
+
+// prepareOne makes the others' ops, for a run of the first agent's copy alone.
+func (l *Live) prepareOne() (func() any, error) {
+	others, _ := l.all()
+	var steps []Step
+	for _, s := range l.Steps {
+		if s.Agent == 0 {
+			steps = append(steps, s)
+		}
+	}
+	return func() any {
+		own := l.newRun()
+		to := l.newList()
+		for _, s := range steps {
+			if s.Heard {
+				others.hear(to, s)
+			} else {
+				own.do(to, s)
+			}
+		}
+		return to
+	}, nil
 }
 
 func (l *Live) onGenomes() any {

@@ -10,6 +10,7 @@ func (l *List) Check() error {
 	c.genes()
 	c.cursor()
 	c.hot()
+	c.grave()
 	c.table()
 	return c.err
 }
@@ -175,6 +176,27 @@ func (c *checker) hot() {
 	}
 	if index, _ := c.l.Index(Ref{h.rep, c.l.replicas[h.rep].genes - 1}); h.index >= 0 {
 		c.check(index+1 == h.index, "L8: hot index %d, want %d", h.index, index+1)
+	}
+}
+
+// grave checks L10.
+func (c *checker) grave() {
+	g := c.l.grave
+	if g.before == 0 && g.after == 0 {
+		return
+	}
+	f := c.l.leaf(c.l.cur.leaf)
+	c.check(c.l.hot.room == 0, "L10: a grave beside a hot run")
+	c.check(int(f.ln[g.slot]) == -int(g.n) && c.l.ref(f.id[g.slot]) == g.first, "L10: the grave is not what is in slot %d", g.slot)
+	if g.before > 0 {
+		c.check(int(f.ln[g.slot-1]) == int(g.before)+1 && c.l.chained(f, int(g.slot)-1), "L10: %d genes before the grave", g.before)
+	}
+	if g.after > 0 {
+		c.check(int(f.ln[g.slot+1]) == int(g.after)+1 && c.l.chained(f, int(g.slot)), "L10: %d genes after the grave", g.after)
+	}
+	if g.index >= 0 {
+		index, _ := c.l.Index(g.first)
+		c.check(index == g.index, "L10: grave index %d, want %d", g.index, index)
 	}
 }
 

@@ -32,11 +32,13 @@ func (l *List) touch(i uint32) {
 		l.moveTo(i)
 	}
 	l.cur.slot, l.cur.end = -1, l.cur.start
+	l.grave.close()
 }
 
 // moveTo moves the cursor to another leaf, not knowing what is before it.
 func (l *List) moveTo(i uint32) {
 	l.pay()
+	l.grave.close()
 	l.cur = cursor{leaf: i, at: l.leaf(i), start: -1}
 }
 
@@ -77,6 +79,7 @@ func (l *List) descend(index int) *leaf {
 			break
 		}
 	}
+	l.grave.close()
 	start := index - int(rest)
 	f := l.leaf(i)
 	l.cur = cursor{leaf: i, at: f, start: start, slot: -1, end: start}

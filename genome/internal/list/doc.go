@@ -28,6 +28,9 @@
 //	    span of the cursor's leaf, and has no right child.
 //	L9. Every entry of the table of wide keys is named by exactly one span,
 //	    or is free.
+//	L10. The grave, if it has room, is a dead span of the cursor's leaf; the
+//	    spans that it may take genes of are live, chained to it, and hold
+//	    one more gene than it may take.
 //
-// check_test.go verifies L1-L9 after every step of the tests.
+// check_test.go verifies L1-L10 after every step of the tests.
 package list

@@ -114,13 +114,15 @@ package list
 // chunks, so that the garbage collector has nothing to look at, and an edit
 // allocates nothing but now and then a chunk.
 //
-// Three shortcuts make typing cheap. Each is checked before it is believed:
+// Four shortcuts make typing cheap. Each is checked before it is believed:
 //
 //   - The cursor (cursor.go) is at the leaf of the last change. The counts of
 //     its ancestors are brought up to date only when it leaves: one climb a
 //     jump, not one a keystroke.
 //   - The hot run (insert.go) is the run inserted last. A gene that continues it
 //     needs no search at all.
+//   - The grave (delete.go) is the dead span made last. A deletion right beside
+//     it, as when backspacing, only moves its edge.
 //   - The hint is the slot where a gene was last looked up.
 //
 // A local edit costs O(log n); so does a remote one, plus O(log n) for each
@@ -169,9 +171,10 @@ type List struct {
 		leaves slab[leafChunk]
 	}
 
-	cur  cursor
-	hot  hotRun
-	hint int // slot where a gene was last looked up: the next is often there too
+	cur   cursor
+	hot   hotRun
+	grave grave
+	hint  int // slot where a gene was last looked up: the next is often there too
 
 	siblings int // siblings compared so far: what tests bound
 }
