@@ -38,7 +38,7 @@ func (n *Node) postGenome(w http.ResponseWriter, r *http.Request) error {
 		return n.storeProblem(err)
 	}
 	if n.proc != nil && n.leads() && r.Header.Get(headerProcess) != "" && rec.Pending == 0 {
-		if err := n.proc.held(r.Context(), n.actor.LSN()); err != nil {
+		if err := n.proc.held(r.Context(), n.actor.LSN(), block); err != nil {
 			return err
 		}
 	}

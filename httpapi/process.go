@@ -57,9 +57,18 @@ type Process struct {
 // A follower is one of the actors that do not lead.
 type follower struct {
 	*Node
-	behind atomic.Bool // it did not take something; see repair
-	lags   lag         // only in repairLoop
+	state  atomic.Int32                       // inStep, catchingUp or behind
+	forked atomic.Pointer[[]genome.ReplicaID] // replicas of which it and the lead hold different histories; nil: none
+	lags   lag                                // only in repairLoop
 }
+
+// What an actor is to its process. Only in step does it hold all that p.shared
+// says.
+const (
+	inStep     int32 = iota // it gets what is shared
+	catchingUp              // the same, but it may still lack what was shared before
+	behind                  // it did not take something, and gets nothing until repair
+)
 
 const (
 	// openParallel is how many logs are opened at a time.
@@ -79,6 +88,9 @@ const (
 	repairAfter = 2 * time.Second
 	// repairEvery is how often that is looked at.
 	repairEvery = time.Second
+	// maxForked is how many replicas of which they hold different histories two
+	// actors of a process may leave out. With one more, they are not in step.
+	maxForked = 64
 )
 
 // StartProcess starts an actor for each of cfgs, which must agree in what
@@ -154,24 +166,25 @@ func (p *Process) meet(ctx context.Context) error {
 		n.proc = p
 	}
 	for _, f := range p.rest {
-		if err := give(ctx, f.Node, p.lead); err != nil {
+		if err := f.give(ctx, f.Node, p.lead); err != nil {
 			return err
 		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(openParallel)
 	for _, f := range p.rest {
-		g.Go(func() error { return give(gctx, p.lead, f.Node) })
+		g.Go(func() error { return f.give(gctx, p.lead, f.Node) })
 	}
 	p.shared = p.lead.actor.LSN()
 	return g.Wait()
 }
 
-// give brings to what from has and it lacks, whatever their logs' order.
-func give(ctx context.Context, from, to *Node) error {
+// give brings to, which is f or the lead, what from, the other, has and it
+// lacks, whatever their logs' order.
+func (f *follower) give(ctx context.Context, from, to *Node) error {
 	src := store.Source{Via: store.ViaPull, From: from.cfg.Store.Actor, Peer: account(from.cfg.Store.Actor), Known: true}
 	for {
-		block, more, err := from.actor.Since(ctx, to.actor.Version(), maxBatchOps, maxChunk)
+		block, more, err := from.actor.Since(ctx, f.but(to.actor.Version(), from.actor.Version()), maxBatchOps, maxChunk)
 		if err != nil || len(block.Ops) == 0 {
 			return err
 		}
@@ -180,6 +193,7 @@ func give(ctx context.Context, from, to *Node) error {
 			return err
 		}
 		for _, e := range rec.Refused {
+			f.fork(e.Dot.Replica)
 			to.counts.reject(string(e.Code))
 			to.log.Error().Str("event", "fork").Uint32("peer", uint32(from.cfg.Store.Actor)).Stringer("op", e.Dot).
 				Str("code", string(e.Code)).Str("detail", e.Error()).Msg("refused an op of an actor of the same process")
@@ -187,6 +201,44 @@ func give(ctx context.Context, from, to *Node) error {
 		if !more || rec.Applied == 0 {
 			return nil
 		}
+	}
+}
+
+// fork notes that f and the lead hold different histories of r, or one of them
+// refuses what the other holds of it: neither will ever take the other's.
+func (f *follower) fork(r genome.ReplicaID) {
+	if forked := f.forks(); !slices.Contains(forked, r) && len(forked) < maxForked {
+		forked = append(slices.Clip(forked), r)
+		f.forked.Store(&forked)
+	}
+}
+
+func (f *follower) forks() []genome.ReplicaID {
+	if forked := f.forked.Load(); forked != nil {
+		return *forked
+	}
+	return nil
+}
+
+// but returns have with what is forked taken to be held as far as in want.
+func (f *follower) but(have, want genome.Version) genome.Version {
+	for _, r := range f.forks() {
+		if seq := want.Get(r); seq > have.Get(r) {
+			have = have.With(genome.Dot{Replica: r, Seq: seq})
+		}
+	}
+	return have
+}
+
+// sound returns b without what is forked.
+func (f *follower) sound(b genome.Block) genome.Block {
+	forked := f.forks()
+	if len(forked) == 0 {
+		return b
+	}
+	return genome.Block{
+		Ops:   slices.DeleteFunc(slices.Clone(b.Ops), func(op genome.Op) bool { return slices.Contains(forked, op.Dot.Replica) }),
+		Heads: slices.DeleteFunc(slices.Clone(b.Heads), func(h genome.Head) bool { return slices.Contains(forked, h.Replica) }),
 	}
 }
 
@@ -256,13 +308,13 @@ func (p *Process) share(ctx context.Context) {
 func (p *Process) shareBlock(ctx context.Context, src store.Source, block genome.Block) {
 	var all sync.WaitGroup
 	for _, f := range p.rest {
-		if f.behind.Load() {
+		if f.state.Load() == behind {
 			continue
 		}
 		all.Go(func() {
-			rec, err := f.actor.Receive(ctx, src, block)
+			rec, err := f.actor.Receive(ctx, src, f.sound(block))
 			if err != nil || rec.Pending > 0 || len(rec.Refused) > 0 {
-				f.behind.Store(true)
+				f.state.Store(behind)
 				f.log.Warn().Err(err).Int("pending", rec.Pending).Int("refused", len(rec.Refused)).Msg("actor fell behind its process")
 			}
 		})
@@ -309,28 +361,47 @@ func (p *Process) repairLoop(ctx context.Context) {
 	for sleep(ctx, repairEvery) {
 		want := p.lead.actor.Version()
 		for _, f := range p.rest {
-			f.lags.update(f.actor.Version(), want, time.Now())
-			if !f.behind.Load() && f.lags.age(time.Now()) < repairAfter {
+			f.lags.update(f.but(f.actor.Version(), want), want, time.Now())
+			if f.state.Load() == inStep && f.lags.age(time.Now()) < repairAfter {
 				continue
 			}
-			err := errors.Join(give(ctx, p.lead, f.Node), give(ctx, f.Node, p.lead))
-			if err != nil {
+			if err := p.repair(ctx, f); err != nil {
 				f.log.Debug().Err(err).Msg("not repaired")
 				continue
-			}
-			if f.behind.CompareAndSwap(true, false) {
-				// What was shared meanwhile it may have missed: once more.
-				_ = give(ctx, p.lead, f.Node) // the next round says if that failed
-				f.log.Info().Msg("actor is with its process again")
 			}
 			f.lags = lag{}
 		}
 	}
 }
 
-// held waits until every actor holds the lead's log up to lsn. The error says
-// that one does not.
-func (p *Process) held(ctx context.Context, lsn uint64) error {
+// repair makes f and the lead equal, and if f was behind, lets it take part in
+// the sharing again. What was shared until then it has missed, so it is not in
+// step before it has been given that too.
+func (p *Process) repair(ctx context.Context, f *follower) error {
+	if err := errors.Join(f.give(ctx, p.lead, f.Node), f.give(ctx, f.Node, p.lead)); err != nil {
+		return err
+	}
+	if !f.state.CompareAndSwap(behind, catchingUp) {
+		return nil
+	}
+	want := p.lead.actor.Version()
+	err := f.give(ctx, p.lead, f.Node)
+	if have := f.actor.Version(); err == nil && !f.but(have, want).Covers(want) {
+		err = fmt.Errorf("it still lacks %s", rangesText(have.Lacks(want)))
+	}
+	if err != nil {
+		f.state.Store(behind)
+		return err
+	}
+	if f.state.CompareAndSwap(catchingUp, inStep) { // unless it has failed to take something since
+		f.log.Info().Msg("actor is with its process again")
+	}
+	return nil
+}
+
+// held waits until every actor holds the lead's log up to lsn, to which b has
+// come. The error says that one does not.
+func (p *Process) held(ctx context.Context, lsn uint64, b genome.Block) error {
 	for {
 		p.mu.Lock()
 		shared, moved := p.shared, p.moved
@@ -347,8 +418,12 @@ func (p *Process) held(ctx context.Context, lsn uint64) error {
 		}
 	}
 	for _, f := range p.rest {
-		if f.behind.Load() {
+		if f.state.Load() != inStep {
 			return problem(codeStoreFull, fmt.Sprintf("actor %d of this process has not taken it", f.cfg.Store.Actor), "send it again")
+		}
+		forked := f.forks()
+		if i := slices.IndexFunc(b.Ops, func(op genome.Op) bool { return slices.Contains(forked, op.Dot.Replica) }); i >= 0 {
+			return problem(string(genome.CodeDotConflict), fmt.Sprintf("actor %d of this process holds another history of %v", f.cfg.Store.Actor, b.Ops[i].Dot.Replica), "")
 		}
 	}
 	return nil

@@ -1,9 +1,12 @@
 package httpapi
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,12 +201,122 @@ func TestProcessMeets(t *testing.T) {
 func TestProcessRepairs(t *testing.T) {
 	h := newHall(t, nil, "0-2")
 	p := h.start(0)
-	p.rest[1].behind.Store(true) // as if it had failed to take something
+	p.rest[1].state.Store(behind) // as if it had failed to take something
 	mustInsert(t, p.lead, 0, 1, 2)
 	h.waitEqual(2)
-	eventually(t, func() bool { return !p.rest[1].behind.Load() }, why("still behind"))
+	eventually(t, func() bool { return p.rest[1].state.Load() == inStep }, why("still behind"))
 	mustInsert(t, p.nodes[2], 0, 3)
 	h.waitEqual(3)
+}
+
+// A gate lets commits of an actor through one by one.
+type gate struct {
+	closed        atomic.Bool
+	came, pass    chan struct{}
+	openedForGood sync.Once
+}
+
+func newGate() *gate { return &gate{came: make(chan struct{}), pass: make(chan struct{})} }
+
+// commit is store.Config.Committed.
+func (g *gate) commit(time.Duration) {
+	if !g.closed.Load() {
+		return
+	}
+	select {
+	case g.came <- struct{}{}:
+	case <-g.pass:
+	}
+	<-g.pass
+}
+
+// wait waits until a commit waits.
+func (g *gate) wait(t *testing.T) {
+	t.Helper()
+	select {
+	case <-g.came:
+	case <-time.After(patience):
+		t.Fatal("no commit")
+	}
+}
+
+func (g *gate) letOne() { g.pass <- struct{}{} }
+
+func (g *gate) open() {
+	g.closed.Store(false)
+	g.openedForGood.Do(func() { close(g.pass) })
+}
+
+// TestProcessCatchingUp: while an actor that fell behind is given what it has
+// missed, and has not got it all, no member's POST is answered 2xx.
+func TestProcessCatchingUp(t *testing.T) {
+	g := newGate()
+	h := newHall(t, func(c *Config) {
+		if c.Store.Actor == 2 {
+			c.Store.Committed = g.commit
+		}
+	}, "0-2")
+	p := h.start(0)
+	t.Cleanup(g.open) // before the process is stopped, also if this fails
+	f, c, made := p.rest[1], NewClient(p.lead.URL()), stranger(t, "77@00000001")
+	f.state.Store(behind) // as if it had failed to take something
+	g.closed.Store(true)
+	mustInsert(t, p.lead, 0, 1)
+	g.wait(t) // it is being given that one, and has not said that it has it
+	block := genome.Block{Ops: []genome.Op{insert(t, made, 0, 2)}}
+	refused := func(when string) {
+		t.Helper()
+		reply, err := c.Post(ctx, block)
+		if prob, ok := errors.AsType[*Problem](err); !ok || prob.Code != codeStoreFull {
+			t.Errorf("%s: %+v, %v; want %s", when, reply, err, codeStoreFull)
+		}
+	}
+	refused("behind")
+	g.letOne()
+	g.wait(t) // it is being given what was shared meanwhile
+	refused("catching up")
+	g.open()
+	eventually(t, func() bool { _, err := c.Post(ctx, block); return err == nil }, why("never in step again"))
+	if !f.actor.Version().Includes(block.Ops[0].Dot) {
+		t.Error("answered, but it lacks the op")
+	}
+}
+
+// TestProcessFork: when actors of a process hold different histories of a
+// replica, its ops are no longer answered 2xx; others' ops go on.
+func TestProcessFork(t *testing.T) {
+	h := newHall(t, nil, "0-2")
+	p := h.start(0)
+	one, other := stranger(t, "77@00000001"), stranger(t, "77@00000001")
+	src := store.Source{Via: store.ViaPost}
+	for _, n := range []*Node{p.rest[1].Node, p.lead} {
+		op := insert(t, map[bool]*genome.Genome{true: one, false: other}[n == p.lead], 0, byte(n.cfg.Store.Actor))
+		if _, err := n.actor.Receive(ctx, src, genome.Block{Ops: []genome.Op{op}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := NewClient(p.lead.URL())
+	var err error
+	post := func(op genome.Op) error {
+		_, err = c.Post(ctx, genome.Block{Ops: []genome.Op{op}})
+		return err
+	}
+	last := func() string { return fmt.Sprintf("the last answer: %v", err) }
+	second := insert(t, one, 1, 4) // on the lead's first: this is when it shows
+	eventually(t, func() bool { return post(second) != nil && strings.Contains(err.Error(), "dot_conflict") }, last)
+	third := insert(t, stranger(t, "78@00000001"), 0, 3)
+	eventually(t, func() bool { return post(third) == nil }, last)
+	if err := post(insert(t, one, 2, 5)); err == nil || !strings.Contains(err.Error(), "dot_conflict") {
+		t.Errorf("one more op of the forked replica: %v", err)
+	}
+	if err := post(insert(t, stranger(t, "79@00000001"), 0, 6)); err != nil {
+		t.Errorf("another's op after that: %v", err)
+	}
+	for _, n := range p.nodes {
+		if !n.actor.Version().Includes(genome.Dot{Replica: genome.NewReplicaID(79, 1), Seq: 1}) {
+			t.Errorf("actor %d lacks what was answered", n.cfg.Store.Actor)
+		}
+	}
 }
 
 // TestProcessFailsAsOne: when a log fails, the process ends and says why.
