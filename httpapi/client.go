@@ -140,7 +140,9 @@ func (c *Client) accept(resp *http.Response) error {
 	if resp.Header.Get(headerProtocol) == "" {
 		return &NotGenomeError{URL: c.base + "/", Got: describe(resp)}
 	}
-	if c.check != nil {
+	// Who refuses a stranger does not say who it is.
+	unnamed := resp.StatusCode >= 400 && resp.Header.Get(headerActor) == ""
+	if c.check != nil && !unnamed {
 		if err := c.check(resp); err != nil {
 			return err
 		}

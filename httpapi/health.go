@@ -108,7 +108,7 @@ type check struct {
 }
 
 func (n *Node) getLive(w http.ResponseWriter, r *http.Request) error {
-	return answerChecks(w, r, "livez", []check{n.checkApply()})
+	return n.answerChecks(w, r, "livez", []check{n.checkApply()})
 }
 
 func (n *Node) checkApply() check {
@@ -119,7 +119,7 @@ func (n *Node) checkApply() check {
 }
 
 func (n *Node) getReady(w http.ResponseWriter, r *http.Request) error {
-	return answerChecks(w, r, "readyz", []check{n.checkLog(), n.checkSync(), n.checkApply()})
+	return n.answerChecks(w, r, "readyz", []check{n.checkLog(), n.checkSync(), n.checkApply()})
 }
 
 func (n *Node) checkLog() check {
@@ -149,7 +149,8 @@ func (n *Node) checkSync() check {
 }
 
 // answerChecks answers 200 or 503 in the form of Kubernetes' own components.
-func answerChecks(w http.ResponseWriter, r *http.Request, name string, checks []check) error {
+// What is wrong is told only to those who are let in.
+func (n *Node) answerChecks(w http.ResponseWriter, r *http.Request, name string, checks []check) error {
 	var b strings.Builder
 	healthy := true
 	for _, c := range checks {
@@ -165,8 +166,11 @@ func answerChecks(w http.ResponseWriter, r *http.Request, name string, checks []
 		verdict, status = name+" check failed\n", http.StatusServiceUnavailable
 	}
 	text := b.String() + verdict
-	if healthy && !r.URL.Query().Has("verbose") {
+	switch {
+	case healthy && !r.URL.Query().Has("verbose"):
 		text = "ok\n"
+	case n.cfg.Trust.Admit(r) != nil:
+		text = verdict
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)

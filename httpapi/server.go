@@ -97,7 +97,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer checks what is common to all routes, then takes the route.
 func (s *server) answer(w http.ResponseWriter, r *http.Request) error {
-	s.n.setHeaders(w.Header())
+	setHeaders(w.Header())
 	if err := s.admit(w, r); err != nil {
 		return err
 	}
@@ -109,12 +109,14 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) error {
 	return w.(*answerWriter).err
 }
 
-func (n *Node) setHeaders(h http.Header) {
+// setHeaders sets what every answer has. A stranger learns no more of us than
+// that crdt-genome answers; see admit.
+func setHeaders(h http.Header) {
+	h.Set(headerProtocol, protocol)
 	h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store")
-	n.identify(h)
 }
 
 // identify says who we are; requests and answers carry the same.
@@ -138,15 +140,17 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkHost(r); err != nil {
 		return err
 	}
-	if err := s.authenticate(w, r); err != nil {
-		return err
+	stranger := s.n.cfg.Trust.Admit(r)
+	if bare := probes[r.URL.Path] && r.URL.RawQuery == ""; stranger != nil && !bare {
+		return refuseStranger(w, r, stranger)
 	}
 	if err := s.cross.Check(r); err != nil {
 		return problem(codeCrossOrigin, err.Error(), "requests that change something must come from this server's own pages")
 	}
-	if s.n.cfg.Trust.Admit(r) != nil {
-		return nil // a probe by a stranger: nothing that it says of itself counts
+	if stranger != nil {
+		return nil // a probe: nothing that it says of itself counts
 	}
+	s.n.identify(w.Header())
 	return s.n.meet(r)
 }
 
@@ -167,15 +171,11 @@ func (s *server) checkHost(r *http.Request) error {
 	return problem(codeWrongHost, fmt.Sprintf("Host %q is not served here", r.Host), "--allow-host NAME")
 }
 
-// authenticate keeps strangers out; see package trust. The bare probes are
-// answered to all: they say no more than that somebody is there.
-func (s *server) authenticate(w http.ResponseWriter, r *http.Request) error {
-	if probes[r.URL.Path] && r.URL.RawQuery == "" {
-		return nil
-	}
-	err := s.n.cfg.Trust.Admit(r)
-	if err == nil {
-		return nil
+// refuseStranger says what err, of package trust, means to who asks. Only the
+// bare probes are answered to all: they say no more than that somebody is there.
+func refuseStranger(w http.ResponseWriter, r *http.Request, err error) error {
+	if r.TLS != nil { // another handshake may show a certificate that has been renewed since
+		w.Header().Set("Connection", "close")
 	}
 	_, _, browser := r.BasicAuth()
 	if browser || errors.Is(err, trust.ErrMissing) { // let it ask again

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,8 +45,14 @@ func TestBindWithTrust(t *testing.T) {
 		if probes[path] {
 			want = http.StatusOK
 		}
-		if a := ask(t, n, method, path, nil, "Host", "any.example"); a.status != want && !(probes[path] && a.status == http.StatusServiceUnavailable) {
+		a := ask(t, n, method, path, nil, "Host", "any.example")
+		if a.status != want && !(probes[path] && a.status == http.StatusServiceUnavailable) {
 			t.Errorf("%s by a stranger: %d, want %d", r.pattern, a.status, want)
+		}
+		for name := range a.header {
+			if strings.HasPrefix(name, "Genome-") && name != headerProtocol {
+				t.Errorf("%s tells a stranger %s: %s", r.pattern, name, a.header.Get(name))
+			}
 		}
 		if !probes[path] {
 			continue
@@ -60,12 +67,16 @@ func TestBindWithTrust(t *testing.T) {
 	if by := n.fencedBy(); by != "" {
 		t.Errorf("a stranger's probe has stopped minting: %s", by)
 	}
+	n.heart.beat(time.Now().Add(-time.Hour)) // something is wrong; the next beat is seconds away
+	if a := ask(t, n, "GET", "/livez", nil); a.status == http.StatusServiceUnavailable && a.body != "livez check failed\n" {
+		t.Errorf("a stranger learns what is wrong: %s", a.body)
+	}
 	a := ask(t, n, "GET", "/genome", nil)
 	if got := a.header.Values("WWW-Authenticate"); len(got) != 2 {
 		t.Errorf("WWW-Authenticate: %q, want Bearer and Basic", got)
 	}
-	if a := ask(t, n, "GET", "/genome", nil, "Authorization", "Bearer a-token-of-some-length"); a.status != 200 {
-		t.Errorf("with the token: %d, want 200", a.status)
+	if a := ask(t, n, "GET", "/genome", nil, "Authorization", "Bearer a-token-of-some-length"); a.status != 200 || a.header.Get(headerBoot) == "" {
+		t.Errorf("with the token: %d, want 200; %v", a.status, a.header)
 	}
 
 	dir := t.TempDir()
