@@ -57,7 +57,8 @@ func (a *app) serverURL(s string) string {
 }
 
 // reloadOnHangup reads the files of t again at each SIGHUP until the function
-// returned is called.
+// returned is called. After that SIGHUP is ignored: a stop that takes its time
+// must not be cut short by a reload that comes too late.
 func reloadOnHangup(log zerolog.Logger, t *trust.Trust) (stop func()) {
 	if t == nil {
 		return func() {}
@@ -80,7 +81,7 @@ func reloadOnHangup(log zerolog.Logger, t *trust.Trust) (stop func()) {
 		}
 	}()
 	return func() {
-		signal.Stop(hangup)
+		signal.Ignore(syscall.SIGHUP) // signal.Stop would let it end the process
 		close(done)
 	}
 }

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/rs/zerolog"
 
 	"crdt-genome/cmd/internal/fleet"
 	"crdt-genome/httpapi"
@@ -128,5 +131,23 @@ func TestOtherToken(t *testing.T) {
 	}
 	if s := c.Actors[1].State; s != httpapi.StateUnreachable {
 		t.Errorf("state %s, want %s", s, httpapi.StateUnreachable)
+	}
+}
+
+// TestHangupWhileStopping: a reload that comes when the actor is stopping does
+// not end the process. If it did, this one would be gone.
+func TestHangupWhileStopping(t *testing.T) {
+	t.Cleanup(func() { signal.Reset(syscall.SIGHUP) })
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("a-token-of-some-length"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tr, err := trust.Load(trust.Files{Token: token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reloadOnHangup(zerolog.Nop(), tr)()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -29,12 +29,14 @@ import (
 	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -67,6 +69,7 @@ type Trust struct {
 type contents struct {
 	server, client *tls.Config // server is nil without a certificate
 	authority      bool
+	roots          []*x509.Certificate // of the authority
 	token          string              // sent; "" for none
 	accepted       [][sha256.Size]byte // hashes, so that comparing takes one time for all
 }
@@ -81,7 +84,8 @@ func Load(f Files) (*Trust, error) {
 }
 
 // Reload reads the files again. If one of them is wrong, all stays as it was.
-// Connections that are open stay open; the next ones use what was read.
+// Connections that are open stay open; the next ones use what was read. But who
+// has shown a certificate of an authority that is gone is not let in any more.
 func (t *Trust) Reload() error {
 	c, err := read(t.files)
 	if err != nil {
@@ -102,12 +106,20 @@ func read(f Files) (*contents, error) {
 			return nil, err
 		}
 		c.client.Certificates = []tls.Certificate{cert}
-		c.server = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
+		// No session is resumed: a ticket would speak for a certificate that
+		// was checked before the files were replaced. Members keep their
+		// connections anyway.
+		c.server = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"},
+			SessionTicketsDisabled: true}
 	}
 	if f.CA != "" {
-		pool, err := readAuthority(f.CA)
-		if err != nil {
+		pool := x509.NewCertPool()
+		var err error
+		if c.roots, err = readAuthority(f.CA); err != nil {
 			return nil, err
+		}
+		for _, root := range c.roots {
+			pool.AddCert(root)
 		}
 		c.authority, c.client.RootCAs = true, pool
 		if c.server != nil {
@@ -143,16 +155,25 @@ func readCert(cert, key string) (tls.Certificate, error) {
 	return pair, nil
 }
 
-func readAuthority(path string) (*x509.CertPool, error) {
-	pem, err := readFile(path)
+func readAuthority(path string) (roots []*x509.Certificate, err error) {
+	text, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		root, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		roots = append(roots, root)
+	}
+	if len(roots) == 0 {
 		return nil, fmt.Errorf("%s: no certificate in it", path)
 	}
-	return pool, nil
+	return roots, nil
 }
 
 func readTokens(path string) (tokens []string, err error) {
@@ -275,7 +296,7 @@ func (t *Trust) Admit(r *http.Request) error {
 		return nil
 	}
 	c := t.now.Load()
-	if c.authority && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+	if r.TLS != nil && slices.ContainsFunc(r.TLS.VerifiedChains, c.vouches) {
 		return nil
 	}
 	token, ok := bearer(r)
@@ -293,6 +314,12 @@ func (t *Trust) Admit(r *http.Request) error {
 		return ErrWrong
 	}
 	return nil
+}
+
+// vouches reports whether chain, which was checked when its connection began,
+// ends at the authority of now.
+func (c *contents) vouches(chain []*x509.Certificate) bool {
+	return slices.ContainsFunc(c.roots, chain[len(chain)-1].Equal)
 }
 
 func bearer(r *http.Request) (token string, ok bool) {
