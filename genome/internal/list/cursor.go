@@ -83,5 +83,8 @@ func (l *List) descend(index int) *leaf {
 	start := index - int(rest)
 	f := l.leaf(i)
 	l.cur = cursor{leaf: i, at: f, start: start, slot: -1, end: start}
+	if rest > f.vis/2 { // nearer to the end
+		l.cur.slot, l.cur.end = int(f.n)-1, start+int(f.vis)
+	}
 	return f
 }
