@@ -39,7 +39,7 @@ func (l *List) touch(i uint32) {
 func (l *List) moveTo(i uint32) {
 	l.pay()
 	l.grave.close()
-	l.cur = cursor{leaf: i, at: l.leaf(i), start: -1}
+	l.cur.leaf, l.cur.at, l.cur.start = i, l.leaf(i), -1
 }
 
 // find returns the live gene at an index below Len and moves the cursor there.
@@ -82,9 +82,10 @@ func (l *List) descend(index int) *leaf {
 	l.grave.close()
 	start := index - int(rest)
 	f := l.leaf(i)
-	l.cur = cursor{leaf: i, at: f, start: start, slot: -1, end: start}
+	c := &l.cur
+	c.leaf, c.at, c.start, c.slot, c.end = i, f, start, -1, start
 	if rest > f.vis/2 { // nearer to the end
-		l.cur.slot, l.cur.end = int(f.n)-1, start+int(f.vis)
+		c.slot, c.end = int(f.n)-1, start+int(f.vis)
 	}
 	return f
 }

@@ -205,10 +205,11 @@ func (l *List) put(rep uint32, gap place, k key, genes []byte, index int) {
 		l.live += n
 	}
 	off := int(id&(pageSize-1)) + n
-	l.hot = hotRun{rep, room - n, -1, at.slot, l.pages[id>>pageBits], off}
+	h := &l.hot
+	h.rep, h.room, h.index, h.slot, h.page, h.off = rep, room-n, -1, at.slot, l.pages[id>>pageBits], off
 	if index >= 0 {
-		l.hot.index = index + len(genes)
-		l.cur.slot, l.cur.end = at.slot, l.hot.index
+		h.index = index + len(genes)
+		l.cur.slot, l.cur.end = at.slot, h.index
 	}
 }
 
