@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/url"
@@ -18,6 +19,8 @@ import (
 
 	"crdt-genome/genome"
 	"crdt-genome/httpapi/bus"
+	"crdt-genome/httpapi/trust"
+	"crdt-genome/httpapi/trust/trusttest"
 )
 
 // A broker is a NATS server with JetStream, or several.
@@ -25,6 +28,7 @@ type broker struct {
 	t       testing.TB
 	opts    []*natsserver.Options
 	servers []*natsserver.Server
+	trust   *trust.Trust // of the nodes; nil: none
 }
 
 // freePorts returns ports that were free a moment ago: NATS servers of a
@@ -75,6 +79,18 @@ func newBroker(t testing.TB, n int) *broker {
 	return b
 }
 
+// secure makes a broker of one server speak TLS with pair, and want
+// certificates of ca, from its next start on.
+func (b *broker) secure(pair trusttest.Pair, ca *trusttest.Authority) {
+	b.t.Helper()
+	cert, err := tls.LoadX509KeyPair(pair.Cert, pair.Key)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.opts[0].TLS, b.opts[0].TLSVerify = true, true
+	b.opts[0].TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert}
+}
+
 func (b *broker) start(i int) {
 	b.t.Helper()
 	o := b.opts[i].Clone()
@@ -108,7 +124,11 @@ func (b *broker) forget(i int) {
 func (b *broker) url() string {
 	var urls []string
 	for _, o := range b.opts {
-		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", o.Port))
+		scheme := "nats"
+		if o.TLSConfig != nil {
+			scheme = "tls"
+		}
+		urls = append(urls, fmt.Sprintf("%s://127.0.0.1:%d", scheme, o.Port))
 	}
 	return strings.Join(urls, ",")
 }
@@ -116,7 +136,7 @@ func (b *broker) url() string {
 // connect returns a connection for one node.
 func (b *broker) connect(replicas int) *bus.Bus {
 	b.t.Helper()
-	c, err := bus.Connect(bus.Config{URL: b.url(), Cluster: "crdt genome", Replicas: replicas, Log: zerolog.Nop()})
+	c, err := bus.Connect(bus.Config{URL: b.url(), Cluster: "crdt genome", Replicas: replicas, Trust: b.trust, Log: zerolog.Nop()})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -313,6 +333,76 @@ func TestBusClusterLosesOne(t *testing.T) {
 	for i, n := range l.nodes {
 		eventually(t, func() bool { return n.Counts().BusSent > sent[i] }, why(fmt.Sprintf("node %d publishes nothing to the two servers that are left", i)))
 	}
+}
+
+// publishes waits until n's ops are on the bus again.
+func publishes(t *testing.T, n *Node) {
+	t.Helper()
+	sent := n.Counts().BusSent
+	mustInsert(t, n, 0, 1)
+	eventually(t, func() bool { return n.Counts().BusSent > sent }, why("nothing is published"))
+}
+
+// When the certificates of the group are replaced, the connections to the bus
+// that are made from then on use the new ones.
+func TestBusCertificatesAreReplaced(t *testing.T) {
+	dir, b := t.TempDir(), newBroker(t, 1)
+	authority := filepath.Join(dir, "ca.pem")
+	issue := func(name string) (server trusttest.Pair, ca *trusttest.Authority) {
+		t.Helper()
+		ca = trusttest.NewAuthority(t, dir, name)
+		pem, err := os.ReadFile(ca.Cert)
+		if err == nil {
+			err = os.WriteFile(authority, pem, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ca.Issue("node", trusttest.Options{}) // the same files each time
+		return ca.Issue("nats", trusttest.Options{}), ca
+	}
+	restart := func(server trusttest.Pair, ca *trusttest.Authority) {
+		t.Helper()
+		b.stop(0)
+		b.secure(server, ca)
+		b.start(0)
+	}
+	server, ca := issue("old")
+	restart(server, ca)
+	b.trust = loadTrust(t, trust.Files{Cert: filepath.Join(dir, "node.pem"), Key: filepath.Join(dir, "node.key"), CA: authority})
+	n := alone(t, func(c *Config) { c.Bus = b.connect(1) })
+	publishes(t, n)
+	server, ca = issue("next")
+	if err := b.trust.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	restart(server, ca)
+	publishes(t, n)
+}
+
+// A bus that refuses who we are is tried again: its owner may have made a
+// mistake.
+func TestBusRefusesForAWhile(t *testing.T) {
+	b := newBroker(t, 1)
+	set := func(user string) {
+		b.stop(0)
+		b.opts[0].Username, b.opts[0].Password = user, "secret"
+		b.start(0)
+	}
+	set("other")
+	c, err := bus.Connect(bus.Config{URL: strings.Replace(b.url(), "//", "//genome:secret@", 1), Cluster: "c", Log: zerolog.Nop(), Reconnect: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	n := alone(t, func(cfg *Config) { cfg.Bus = c })
+	mustInsert(t, n, 0, 1)
+	eventually(t, func() bool { // twice the same refusal is what NATS clients give up at by themselves
+		v, err := b.servers[0].Varz(nil)
+		return err == nil && v.TotalConnections > 2 && n.Counts().BusFailed > 0
+	}, why("it does not try"))
+	set("genome")
+	publishes(t, n)
 }
 
 // A bus that is not there keeps nobody from starting, editing and converging.

@@ -14,7 +14,10 @@
 package bus
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -38,7 +41,7 @@ const (
 	ackTimeout = 5 * time.Second  // how long Publish waits; then it has failed
 	fetchAhead = 64               // messages that are on their way to us at a time
 	heartbeat  = 5 * time.Second  // a silent server counts as gone after twice this
-	reconnect  = 2 * time.Second  // pause between two tries to reach a server
+	reconnect  = 2 * time.Second  // default of Config.Reconnect
 	idleAfter  = 30 * time.Second // a consumer of a process that died is removed after this
 )
 
@@ -50,6 +53,8 @@ type Config struct {
 	Creds    string       // file of NATS credentials; "": none
 	Trust    *trust.Trust // its authority and certificate are used for tls:// URLs
 	Log      zerolog.Logger
+
+	Reconnect time.Duration // pause between two tries to reach a server; default 2s
 }
 
 // A Bus is a connection that is made again whenever it is lost. It is safe for
@@ -68,8 +73,9 @@ func Connect(cfg Config) (*Bus, error) {
 	name := token(cfg.Cluster)
 	b := &Bus{cfg: cfg, stream: "genome-" + name, prefix: "genome." + name + "."}
 	opts := []nats.Option{
-		nats.Name("crdt-genome"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(reconnect),
-		nats.ReconnectBufSize(-1), // what cannot be sent is an error, and stays in the log
+		nats.Name("crdt-genome"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(cmp.Or(cfg.Reconnect, reconnect)),
+		nats.ReconnectBufSize(-1),   // what cannot be sent is an error, and stays in the log
+		nats.IgnoreAuthErrorAbort(), // who runs the bus may let us in again
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				cfg.Log.Warn().Err(err).Str("event", "bus_lost").Msg("bus unreachable: ops go by pull until it is back")
@@ -82,8 +88,8 @@ func Connect(cfg Config) (*Bus, error) {
 	if cfg.Creds != "" {
 		opts = append(opts, nats.UserCredentials(cfg.Creds))
 	}
-	if t := cfg.Trust.ClientTLS(); t != nil && strings.Contains(cfg.URL, "tls://") {
-		opts = append(opts, nats.Secure(t))
+	if strings.Contains(cfg.URL, "tls://") {
+		opts = append(opts, secure(cfg.Trust)...)
 	}
 	nc, err := nats.Connect(cfg.URL, opts...)
 	if err != nil {
@@ -98,6 +104,25 @@ func Connect(cfg Config) (*Bus, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// secure returns the options for what t has: each connection that is made uses
+// its files as they were last read.
+func secure(t *trust.Trust) (opts []nats.Option) {
+	c := t.ClientTLS()
+	if c == nil {
+		return nil
+	}
+	if len(c.Certificates) > 0 {
+		opts = append(opts, nats.ClientTLSConfig(func() (tls.Certificate, error) { return t.ClientTLS().Certificates[0], nil }, nil))
+	}
+	if c.RootCAs != nil {
+		opts = append(opts, func(o *nats.Options) error {
+			o.Secure, o.RootCAsCB = true, func() (*x509.CertPool, error) { return t.ClientTLS().RootCAs, nil }
+			return nil
+		})
+	}
+	return opts
 }
 
 // Close ends the connection; Publish and Listen fail from then on.
