@@ -16,21 +16,30 @@ type busOptions struct {
 }
 
 func (o *busOptions) addFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.url, "bus", "", "nats://HOST:4222, several with commas: send ops over JetStream instead of by POST")
+	f.StringVar(&o.url, "bus", "", "nats://HOST:4222, several with commas: send ops over JetStream instead of by POST (one with a password: in "+envName("bus")+")")
 	f.StringVar(&o.creds, "bus-creds", "", "file with NATS credentials")
 	f.IntVar(&o.replicas, "bus-replicas", 1, "servers that keep each message, if the stream is not there yet")
 }
 
-// args returns the flags again, for a child.
+// args returns the flags again, for a child, but for the URL.
 func (o *busOptions) args() []string {
 	if o.url == "" {
 		return nil
 	}
-	args := []string{"--bus", o.url, "--bus-replicas", strconv.Itoa(o.replicas)}
+	args := []string{"--bus-replicas", strconv.Itoa(o.replicas)}
 	if o.creds != "" {
 		args = append(args, "--bus-creds", o.creds)
 	}
 	return args
+}
+
+// env returns the URL for a child: it may hold a password, and whoever is on the
+// machine sees the arguments of all processes.
+func (o *busOptions) env() []string {
+	if o.url == "" {
+		return nil
+	}
+	return []string{envName("bus") + "=" + o.url}
 }
 
 // connect sets cfg.Bus if there is to be one.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -10,9 +11,10 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 )
 
-// TestRunOverBus runs real actors over a real NATS server.
+// TestRunOverBus runs real actors over a real NATS server. Its password is in
+// nobody's arguments.
 func TestRunOverBus(t *testing.T) {
-	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir()})
+	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, Username: "genome", Password: "not-for-all", NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +26,10 @@ func TestRunOverBus(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	data := filepath.Join(t.TempDir(), "data")
-	out, err := exec.CommandContext(ctx, program(t), "run", "--count", "3", "--base", "0", "--data", data, "--ops", "60", "--mutate-max", "50ms", "--bus", s.ClientURL()).CombinedOutput()
+	url := strings.Replace(s.ClientURL(), "//", "//genome:not-for-all@", 1)
+	cmd := exec.CommandContext(ctx, program(t), "run", "--count", "3", "--base", "0", "--data", data, "--ops", "60", "--mutate-max", "50ms")
+	cmd.Env = append(os.Environ(), "CRDT_GENOME_BUS="+url)
+	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "\nCONVERGED  3 of 3") {
 		t.Errorf("run: %v\n%s", err, out)
 	}
@@ -34,6 +39,10 @@ func TestRunOverBus(t *testing.T) {
 	jsz, err := s.Jsz(&natsserver.JSzOptions{})
 	if err != nil || jsz.Messages == 0 || jsz.Streams != 1 {
 		t.Errorf("JetStream: %+v, %v; want one stream with messages", jsz, err)
+	}
+	o := nodeOptions{bus: busOptions{url: url, creds: "file", replicas: 3}}
+	if args := strings.Join(o.args(), " "); strings.Contains(args, "not-for-all") || !strings.Contains(args, "--bus-replicas 3 --bus-creds file") {
+		t.Errorf("an actor's arguments: %s", args)
 	}
 	if out, err := exec.CommandContext(ctx, program(t), "serve", "-a", "0", "-c", "1", "-b", "0", "--data", data, "--bus", "nats://bad host").CombinedOutput(); err == nil || !strings.Contains(string(out), "error: --bus: ") {
 		t.Errorf("a bad URL: %v\n%s", err, out)

@@ -96,7 +96,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	for _, f := range faults {
 		o.chaos = o.chaos || f.kind == "cut"
 	}
-	f, err := fleet.New(fleet.Config{Binary: binary, Count: o.count, Data: o.data, Base: o.base, Args: append(o.args(), a.childArgs()...), Trust: a.trust})
+	f, err := fleet.New(fleet.Config{Binary: binary, Count: o.count, Data: o.data, Base: o.base, Args: append(o.args(), a.childArgs()...), Env: o.bus.env(), Trust: a.trust})
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func (a *Actor) launch(args []string) (*process, error) {
 		argv = a.fleet.cfg.Command(a.Index, argv)
 	}
 	p := &process{cmd: exec.Command(argv[0], argv[1:]...), from: st.Size(), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = log, log, environment()
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = log, log, a.fleet.environment()
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C on the terminal is ours to pass on
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err

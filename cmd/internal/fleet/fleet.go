@@ -22,6 +22,7 @@ type Config struct {
 	Data   string       // data directory of all; their logs go here too
 	Base   int          // port of actor 0, actor n has Base+n; 0: any free ports
 	Args   []string     // further arguments of serve, for every actor
+	Env    []string     // NAME=VALUE, for every actor: what others on the machine must not see
 	Trust  *trust.Trust // what Args say of TLS and a token; nil: nothing
 
 	// Peers are addresses at which actor from shall reach actor to, where that
@@ -152,14 +153,15 @@ func (f *Fleet) args(i int) []string {
 	return append(args, f.cfg.Args...)
 }
 
-// environment is ours without the variables that stand for flags: Args decide.
-func environment() (env []string) {
+// environment is ours without the variables that stand for flags, which Args
+// and Env decide.
+func (f *Fleet) environment() (env []string) {
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "CRDT_GENOME_") {
 			env = append(env, v)
 		}
 	}
-	return env
+	return append(env, f.cfg.Env...)
 }
 
 func (f *Fleet) peers(from int) (peers []string) {
