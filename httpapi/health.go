@@ -66,7 +66,9 @@ func (n *Node) stallAfter() time.Duration { return min(stallAfter, n.cfg.StallTi
 
 // stallLoop notices that there are none. It counts how often it has looked in
 // vain and not the time: a process that was frozen, or a machine that slept,
-// has stood still without being stuck.
+// has stood still without being stuck. It goes on while the node stops, when
+// there is nobody left to ask the loop: then that must not take longer than
+// StallTimeout in all.
 func (n *Node) stallLoop(ctx context.Context) {
 	var last time.Time
 	vain := 0

@@ -67,14 +67,14 @@ type Node struct {
 	streamsCtx    context.Context // of followed logs
 	streamsCancel context.CancelFunc
 	minting       sync.WaitGroup // the mutator
-	loops         sync.WaitGroup // all other goroutines but supervise
+	loops         sync.WaitGroup // all other goroutines but supervise and stallLoop
 
 	closing   chan struct{} // closed by the first Close
 	closeOnce sync.Once
 	hurry     chan struct{} // closed when a Close ran out of time
 	hurryOnce sync.Once
 	stuck     chan struct{} // closed by stallLoop
-	done      chan struct{} // closed by supervise, at the very end
+	done      chan struct{} // closed at the very end
 	err       error         // read after done
 }
 
@@ -258,10 +258,20 @@ func (n *Node) run() {
 	}
 	n.loops.Go(func() { n.watchLoop(n.ctx) })
 	n.loops.Go(func() { n.beatLoop(n.ctx) })
-	n.loops.Go(func() { n.stallLoop(n.ctx) })
+	watchCtx, unwatch := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	go func() {
+		n.stallLoop(watchCtx)
+		close(watched)
+	}()
 	n.minting.Go(func() { n.mutateLoop(n.mintCtx) })
 	n.log.Info().Stringer("addr", n.ln.Addr()).Str("url", n.url).Stringer("replica", n.actor.Replica()).Msg("listening")
-	go n.supervise(served)
+	go func() {
+		n.err = n.supervise(served)
+		unwatch() // not before: to close the log may take for ever, too
+		<-watched
+		close(n.done)
+	}()
 }
 
 // join opens the gate for minting once every peer has been asked what it holds
@@ -286,8 +296,9 @@ func (n *Node) join(ctx context.Context) {
 	}
 }
 
-// supervise waits for a reason to stop, and stops.
-func (n *Node) supervise(served <-chan error) {
+// supervise waits for a reason to stop, and stops. It returns that reason, nil
+// if it was Close, and what went wrong then.
+func (n *Node) supervise(served <-chan error) error {
 	var err error
 	select {
 	case <-n.closing:
@@ -295,8 +306,7 @@ func (n *Node) supervise(served <-chan error) {
 		err = fmt.Errorf("log of actor %d: %w", n.cfg.Store.Actor, n.actor.Err())
 	case err = <-served:
 	}
-	n.err = errors.Join(err, n.stop(err == nil))
-	close(n.done)
+	return errors.Join(err, n.stop(err == nil))
 }
 
 // stop ends everything, in an order in which nothing is lost that could be

@@ -48,8 +48,11 @@ type Process struct {
 
 	stuck     chan struct{}
 	stuckOnce sync.Once
+	watchers  sync.WaitGroup // one for each node, until it is done or stuck
 
 	closeOnce sync.Once
+	hurry     chan struct{} // closed when a Close ran out of time
+	hurryOnce sync.Once
 	done      chan struct{}
 	err       error // read after done
 }
@@ -103,7 +106,8 @@ func StartProcess(ctx context.Context, cfgs []Config) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{nodes: make([]*Node, len(cfgs)), moved: make(chan struct{}), stuck: make(chan struct{}), done: make(chan struct{})}
+	p := &Process{nodes: make([]*Node, len(cfgs)), moved: make(chan struct{}),
+		stuck: make(chan struct{}), hurry: make(chan struct{}), done: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(openParallel)
@@ -252,13 +256,12 @@ func (p *Process) run() {
 		p.loops.Go(func() { p.collect(p.ctx, f) })
 	}
 	for _, n := range p.nodes {
-		p.loops.Go(func() { // one that fails takes the process with it: a member is whole or gone
+		p.watchers.Go(func() { // one that fails takes the process with it: a member is whole or gone
 			select {
 			case <-n.Stuck():
 				p.stuckOnce.Do(func() { close(p.stuck) })
 			case <-n.Done():
-				go func() { _ = p.Close(context.Background()) }() // its error is told by Err
-			case <-p.ctx.Done():
+				p.closeOnce.Do(func() { go p.stop() }) // its error is told by Err
 			}
 		})
 	}
@@ -444,30 +447,47 @@ func (p *Process) Nodes() []*Node { return p.nodes }
 
 // Close stops all actors: first none mints, then what each has goes to the
 // lead and from there to the others and the group, then all close. ctx is as
-// with Node.Close.
+// with Node.Close, also in a second Close.
 func (p *Process) Close(ctx context.Context) error {
-	p.closeOnce.Do(func() {
-		for _, n := range p.nodes {
-			n.stopping.Store(true)
-			n.mintCancel()
-		}
-		for _, n := range p.nodes {
-			n.minting.Wait()
-		}
-		p.settle(ctx)
-		p.cancel()
-		p.loops.Wait()
-		errs := make([]error, len(p.nodes))
-		var all sync.WaitGroup
-		for i, n := range p.nodes {
-			all.Go(func() { errs[i] = n.Close(ctx) })
-		}
-		all.Wait()
-		p.err = errors.Join(errs...)
-		close(p.done)
-	})
-	<-p.done
+	p.closeOnce.Do(func() { go p.stop() })
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		p.hurryOnce.Do(func() { close(p.hurry) })
+		<-p.done
+	}
 	return p.err
+}
+
+func (p *Process) stop() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() { // ends with stop, by cancel
+		select {
+		case <-p.hurry:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for _, n := range p.nodes {
+		n.stopping.Store(true)
+		n.mintCancel()
+	}
+	for _, n := range p.nodes {
+		n.minting.Wait() // not for the log: an edit under way is given up
+	}
+	p.settle(ctx)
+	p.cancel()
+	p.loops.Wait()
+	errs := make([]error, len(p.nodes))
+	var all sync.WaitGroup
+	for i, n := range p.nodes {
+		all.Go(func() { errs[i] = n.Close(ctx) })
+	}
+	all.Wait()
+	p.watchers.Wait()
+	p.err = errors.Join(errs...)
+	close(p.done)
 }
 
 // settle waits, for as long as a node flushes, until all logs hold the same.

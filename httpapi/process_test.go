@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -337,6 +338,65 @@ func TestProcessFailsAsOne(t *testing.T) {
 	}
 	if _, err := StartProcess(ctx, nil); err == nil {
 		t.Error("a process without actors started")
+	}
+}
+
+// TestProcessCloseStuck: a log that cannot be closed makes the process stuck
+// also while it stops, and a second Close can hurry the first.
+func TestProcessCloseStuck(t *testing.T) {
+	g := newGate()
+	h := newHall(t, func(c *Config) {
+		c.StallTimeout = 500 * time.Millisecond
+		if c.Store.Actor == 2 {
+			c.Store.Committed = g.commit
+		}
+	}, "0-2")
+	p := h.start(0)
+	t.Cleanup(g.open)
+	closed := make(chan error, 2)
+	g.closed.Store(true)
+	mustInsert(t, p.lead, 0, 1)
+	g.wait(t) // from here on the log of actor 2 stands still
+	go func() { closed <- p.Close(ctx) }()
+	select {
+	case <-p.Stuck():
+	case <-time.After(patience):
+		t.Fatal("it stands still, and nobody notices")
+	}
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	go func() { closed <- p.Close(over) }()
+	eventually(t, func() bool {
+		select {
+		case <-p.rest[1].hurry:
+			return true
+		default:
+			return false
+		}
+	}, why("the second Close waits for others"))
+	g.open()
+	for range 2 {
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	}
+	h.procs[0] = nil
+}
+
+// TestStuckWhileStopping: the log stands still only when the node is stopping
+// already, and nothing asks the apply loop any more.
+func TestStuckWhileStopping(t *testing.T) {
+	g := newGate()
+	n := alone(t, func(c *Config) { c.StallTimeout, c.Store.Committed = 500*time.Millisecond, g.commit })
+	t.Cleanup(g.open)
+	n.cancel() // as a stop does, after which it closes the log
+	g.closed.Store(true)
+	go func() { _, _ = n.actor.Insert(ctx, 0, []byte{1}) }()
+	g.wait(t)
+	select {
+	case <-n.Stuck():
+	case <-time.After(patience):
+		t.Fatal("it stands still, and nobody notices")
 	}
 }
 

@@ -447,7 +447,22 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	}
 	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	return proc.Close(closeCtx)
+	return closeOrStall(closeCtx, proc, o.stall)
+}
+
+// closeOrStall closes proc, which may never end: not when the disk hangs.
+func closeOrStall(ctx context.Context, proc interface {
+	Close(context.Context) error
+	Stuck() <-chan struct{}
+}, stall time.Duration) error {
+	closed := make(chan error, 1)
+	go func() { closed <- proc.Close(ctx) }()
+	select {
+	case err := <-closed:
+		return err
+	case <-proc.Stuck():
+		return &httpapi.StallError{For: stall}
+	}
 }
 
 // banner tells a person where everything is; a program reads the log.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -68,5 +69,20 @@ func TestFreezeIsNoStall(t *testing.T) {
 	edit(t, a)
 	if log, err := os.ReadFile(a.LogPath); err != nil || strings.Contains(string(log), "apply_stalled") {
 		t.Errorf("it says that it stood still (%v):\n%s", err, log)
+	}
+}
+
+// hung is a process whose log never closes.
+type hung struct{ stuck chan struct{} }
+
+func (h hung) Close(context.Context) error { select {} }
+func (h hung) Stuck() <-chan struct{}      { return h.stuck }
+
+// TestStallWhileStopping: also a stop that does not end makes exit code 70.
+func TestStallWhileStopping(t *testing.T) {
+	h := hung{make(chan struct{})}
+	close(h.stuck)
+	if e := classify(closeOrStall(t.Context(), h, time.Minute)); e.exit != exitInternal || e.code != "apply_stalled" {
+		t.Errorf("exit %d, %s: %v", e.exit, e.code, e)
 	}
 }
