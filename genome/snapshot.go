@@ -220,11 +220,11 @@ func (d *snapshotReader) replicas(g *Genome) *list.Loader {
 	return list.NewLoader(names, genes)
 }
 
-// usual reads one span if it has the shape that nearly all have: one of the
-// replica of the span before, with numbers of few bytes. Whatever is otherwise, or
+// usual reads one span if it has the shape that nearly all have, with numbers
+// of few bytes. Whatever is otherwise, or
 // might be wrong, it leaves to span.
 func (d *snapshotReader) usual(c *snapshotCursor) (x list.Span, ok bool) {
-	const most = 1 + 4*shortBytes // bytes
+	const most = 1 + 5*shortBytes // bytes
 	data := d.data
 	if len(data) < most || !c.begun || (c.gene|c.depth) > math.MaxInt32 {
 		return x, false
@@ -232,7 +232,7 @@ func (d *snapshotReader) usual(c *snapshotCursor) (x list.Span, ok bool) {
 	tag := data[0]
 	data = data[1:]
 	x = list.Span{First: list.Ref{Rep: uint32(c.replica + 1), Gene: c.gene}, N: uint32(tag >> tagShift), Live: tag&spanLive != 0, Depth: c.depth}
-	if tag&spanReplica != 0 || tag&(spanGene|spanKey) == 0 && x.Live == c.live {
+	if tag&(spanReplica|spanGene|spanKey) == 0 && x.Live == c.live {
 		return x, false
 	}
 	if x.N == 0 {
@@ -241,6 +241,14 @@ func (d *snapshotReader) usual(c *snapshotCursor) (x list.Span, ok bool) {
 			return x, false
 		}
 		x.N = n
+		data = data[size:]
+	}
+	if tag&spanReplica != 0 {
+		v, size := shortUvarint(data)
+		if size == 0 || v == uint32(c.replica) || v > MaxReplicas {
+			return x, false
+		}
+		x.First.Rep = v + 1
 		data = data[size:]
 	}
 	if tag&spanGene != 0 {

@@ -68,7 +68,9 @@ var (
 // A Loader makes a list from its spans without searching for any place.
 type Loader struct {
 	l    *List
-	seen uint64 // genes loaded
+	leaf uint32 // that is being filled
+	text []byte // of its live spans, one after the other
+	seen uint64 // genes in the leaves before it
 	want uint64
 	deep uint32 // depth of the gene before
 }
@@ -109,10 +111,15 @@ func (b *Loader) Add(x Span, text []byte) error {
 	for done := uint32(0); done < x.N; {
 		id := l.num(Ref{x.First.Rep, x.First.Gene + done})
 		n := min(x.N-done, l.pageRest(id))
-		if err := b.add(span{int16(n), id, k.after(int(done))}, x.Live, text); err != nil {
+		at := span{int16(n), id, k.after(int(done))}
+		if !x.Live {
+			at.ln = -at.ln
+		}
+		if err := b.add(at); err != nil {
 			return err
 		}
 		if x.Live {
+			b.text = append(b.text, text[:n]...)
 			text = text[n:]
 		}
 		done += n
@@ -131,38 +138,60 @@ func (l *List) pageRest(n num) uint32 {
 }
 
 // add appends a span that lies within a page.
-func (b *Loader) add(x span, live bool, text []byte) error {
+func (b *Loader) add(x span) error {
 	l := b.l
-	last := l.leafCount - 1
-	f := l.leaf(last)
-	if f.n == loadFill || last == 0 { // the root has leaf 0 alone: a gene noted there is in no span yet
+	f := l.leaf(b.leaf)
+	if f.n == loadFill || b.leaf == 0 { // the root has leaf 0 alone: a gene noted there is in no span yet
+		if err := b.settle(); err != nil {
+			return err
+		}
 		next := l.newLeaf()
 		f.next = next
-		l.leaf(next).prev = last
-		last, f = next, l.leaf(next)
+		f = l.leaf(next)
+		f.prev = b.leaf
+		b.leaf = next
 	}
-	p, off := l.pages[x.id>>pageBits], int(x.id&(pageSize-1))
-	to := p.leafOf[off : off+int(x.ln)]
-	for i := range to {
-		if to[i] != 0 {
-			return errSpan
-		}
-		to[i] = last
-	}
-	if live {
-		copy(p.text[off:], text[:x.ln])
-		l.live += int(x.ln)
-	} else {
-		x.ln = -x.ln
-	}
-	b.seen += uint64(len(to))
 	l.set(f, int(f.n), x)
 	f.n++
 	return nil
 }
 
+// settle notes, for the genes of the leaf that is full, where they are, and
+// what. The pages of these genes lie anywhere in memory: a loop that does
+// little else has all of them fetched at the same time.
+func (b *Loader) settle() error {
+	l, f := b.l, b.l.leaf(b.leaf)
+	if b.leaf == 0 {
+		return nil
+	}
+	for s, id := range f.id[:f.n] {
+		off, n := int(id&(pageSize-1)), abs(f.ln[s])
+		to := l.pages[id>>pageBits].leafOf[off : off+n]
+		for i := range to {
+			if to[i] != 0 {
+				return errSpan
+			}
+			to[i] = b.leaf
+		}
+		b.seen += uint64(n)
+	}
+	text := b.text
+	for s, id := range f.id[:f.n] {
+		if n := int(f.ln[s]); n > 0 {
+			copy(l.pages[id>>pageBits].text[id&(pageSize-1):], text[:n])
+			text = text[n:]
+		}
+	}
+	l.live += len(b.text)
+	b.text = b.text[:0]
+	return nil
+}
+
 // List completes the list: every gene announced must be in a span.
 func (b *Loader) List() (*List, error) {
+	if err := b.settle(); err != nil {
+		return nil, err
+	}
 	if b.seen != b.want {
 		return nil, errAbsent
 	}
