@@ -30,6 +30,7 @@ type Actor struct {
 	encoding *encoding // the writer's
 	log      zerolog.Logger
 
+	sign      *signing // nil: not signing; guarded by mu
 	space     space
 	waiting   *waiting      // since a repair; guarded by mu
 	sealed    chan struct{} // of 1: segments were sealed since the keeper looked
@@ -146,6 +147,9 @@ func open(ctx context.Context, cfg Config, f folder) (*Actor, error) {
 		return nil, errors.Join(err, a.disk.close())
 	}
 	if err := a.begin(isNew, id, notes); err != nil {
+		return nil, errors.Join(err, a.disk.close())
+	}
+	if err := a.openSigning(); err != nil {
 		return nil, errors.Join(err, a.disk.close())
 	}
 	a.opening.Took = cfg.Now().Sub(start)
@@ -282,7 +286,7 @@ func (a *Actor) begin(isNew bool, id identity, notes []string) error {
 	o := &a.opening
 	o.Repaired = a.cfg.repaired
 	o.New, o.Epoch, o.EpochReason, o.Detail = isNew, a.self.Epoch(), reason, detail
-	o.Ops, o.Own, o.Genes, o.LogBytes = a.g.Ops(), a.own(), a.g.Len(), a.disk.size()
+	o.Ops, o.Own, o.Genes, o.LogBytes = a.g.Ops(), a.ownEvents(), a.g.Len(), a.disk.size()
 	return nil
 }
 
@@ -290,8 +294,8 @@ func (a *Actor) drawEpoch() (genome.Epoch, error) {
 	return newEpoch(a.cfg.random, a.meta, func(r genome.ReplicaID) bool { return a.g.Head(r).Seq > 0 || a.ahead[r] })
 }
 
-// own counts the events of this actor under all its epochs.
-func (a *Actor) own() (n uint64) {
+// ownEvents counts the events of this actor under all its epochs.
+func (a *Actor) ownEvents() (n uint64) {
 	for _, e := range a.g.Version() {
 		if e.Replica.Actor() == a.cfg.Actor {
 			n += e.Seq

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -252,7 +253,7 @@ func (d *boltDisk) bucket(tx *bolt.Tx, name bucket) (*bolt.Bucket, error) {
 	if b := tx.Bucket([]byte(name)); b != nil {
 		return b, nil
 	}
-	if name == bucketWaiting || name == bucketMembers {
+	if slices.Contains(optional, name) {
 		if tx.Writable() {
 			return tx.CreateBucketIfNotExists([]byte(name))
 		}

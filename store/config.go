@@ -49,6 +49,10 @@ type Config struct {
 	// counts as whole. Records that wait stay in the damaged file.
 	AcceptLoss bool
 
+	// Sign makes the actor sign its ops, and take of others only what is signed;
+	// nil: nothing is signed, and signatures are not looked at.
+	Sign *Signing
+
 	// Opened is called with the log's database before it is written to. It is
 	// for tests that watch what is done to the file.
 	Opened func(*bolt.DB)
@@ -87,7 +91,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.LockTimeout < 0:
 		return c, errors.New("the lock timeout is negative")
 	}
-	return c, nil
+	return c, c.checkSigning()
 }
 
 func (c *Config) random(b []byte) error {

@@ -26,6 +26,9 @@ const bucketWaiting bucket = "waiting"
 
 var buckets = []bucket{bucketMeta, bucketActors, bucketTail, bucketSeg, bucketCkpt}
 
+// optional are buckets that are made when something is put into them.
+var optional = []bucket{bucketWaiting, bucketMembers, bucketSigned, bucketChains}
+
 // A write puts a value under a key, or deletes the key if value is nil.
 type write struct {
 	bucket     bucket

@@ -22,6 +22,9 @@
 //	    disk may hold the batch or not; only a restart can tell.
 //	S7. Of two ops with one dot, the first durable one stays. The other is
 //	    refused, counted and named; see [Receipt.Refused].
+//	S8. With [Config.Sign] nothing of another's is taken that its author has not
+//	    signed, whoever brings it, and all that is taken can be passed on with
+//	    a proof of that. See package signed, screen.go and signing.go.
 //
 // disk_test.go holds S1-S3 and S6 over a disk that crashes between any two
 // steps; damage_test.go holds S5 over every byte of a small log.
@@ -39,6 +42,7 @@
 // An actor's files lie in <data>/actor-<n>/ (0700, files 0600):
 //
 //	damaged-* logs that were damaged and have been repaired, at most 8
+//	sign.key the key that the actor signs with, if it does; in no backup
 //	LOCK     flock'd for the actor's whole life and never replaced; one line of
 //	         JSON: {"pid":41207,"addr":"http://127.0.0.1:8000","since":"…"},
 //	         padded with spaces; empty after a clean stop
@@ -73,6 +77,8 @@
 //	ckpt     LSN u64 BE          reserved for checkpoints
 //	waiting  number u64 BE       after a repair: value, as it stood in the damaged log
 //	members  "known"             where members were last reached; members.go
+//	signed   LSN u64 BE          signed points, only with Config.Sign; signing.go
+//	chains   replica u64 BE      what signatures are over, only with Config.Sign; signing.go
 //
 // A program reads a log whose min_reader is at most its own major, and refuses
 // a newer one. Unknown buckets and meta names are left alone.

@@ -22,6 +22,14 @@ type Arrival struct {
 // left out, without reading segments that have nothing else; and so is, if want
 // is given, an op that it refuses. The rest is as with [Actor.Own].
 func (a *Actor) News(ctx context.Context, afterLSN uint64, held genome.Version, want func(Arrival) bool, maxOps, maxBytes int) (b genome.Block, next uint64, err error) {
+	c, _, err := a.news(ctx, afterLSN, held, want, maxOps, maxBytes)
+	if err == nil {
+		b, err = a.blockOf(ctx, c)
+	}
+	return b, c.next, err
+}
+
+func (a *Actor) news(ctx context.Context, afterLSN uint64, held genome.Version, want func(Arrival) bool, maxOps, maxBytes int) (*collector, *snapshot, error) {
 	return a.outbox(ctx, afterLSN, func(r genome.ReplicaID, last uint64) bool { return last > held.Get(r) }, func(e *entry) bool {
 		return want == nil || want(Arrival{LSN: e.last(), Last: genome.Dot{Replica: e.op.Dot.Replica, Seq: e.op.Last()},
 			Via: e.prov.via, From: e.prov.from, Known: e.prov.known})
@@ -31,15 +39,16 @@ func (a *Actor) News(ctx context.Context, afterLSN uint64, held genome.Version, 
 // outbox reads the log from behind afterLSN on: ops that author takes by their
 // replica and last seq, as far as want takes them. A segment of which author
 // takes no replica's last event is not read.
-func (a *Actor) outbox(ctx context.Context, afterLSN uint64, author func(r genome.ReplicaID, last uint64) bool, want func(*entry) bool, maxOps, maxBytes int) (b genome.Block, next uint64, err error) {
+func (a *Actor) outbox(ctx context.Context, afterLSN uint64, author func(r genome.ReplicaID, last uint64) bool, want func(*entry) bool, maxOps, maxBytes int) (*collector, *snapshot, error) {
+	c := newCollector(maxOps, maxBytes)
+	c.next = afterLSN
 	s, err := a.snap(func(s *snapshot) {
 		s.first = segmentAt(s.segs, afterLSN+1)
 		s.recent = s.recent[sort.Search(len(s.recent), func(i int) bool { return s.recent[i].last() > afterLSN }):]
 	})
 	if err != nil {
-		return genome.Block{}, afterLSN, err
+		return c, nil, err
 	}
-	c := newCollector(maxOps, maxBytes)
 	err = a.scan(ctx, s, func(seg *segment) bool {
 		return slices.ContainsFunc(seg.authors, func(p segmentAuthor) bool { return author(p.replica, p.last) })
 	}, func(e *entry) bool {
@@ -53,15 +62,11 @@ func (a *Actor) outbox(ctx context.Context, afterLSN uint64, author func(r genom
 		return c.add(op, lsn)
 	})
 	if err != nil {
-		return genome.Block{}, afterLSN, err
+		return c, nil, err
 	}
-	next = max(afterLSN, s.end)
+	c.next = max(afterLSN, s.end)
 	if c.full {
-		next = c.next
+		c.next = c.last
 	}
-	b.Ops = c.ops
-	if b.Heads, err = a.headsOf(ctx, c.ops); err != nil {
-		return genome.Block{}, afterLSN, err
-	}
-	return b, next, nil
+	return c, s, nil
 }

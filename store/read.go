@@ -219,7 +219,8 @@ type snapshot struct {
 	recent []entry
 	v      genome.Version
 	end    uint64
-	first  int // segment to begin with
+	points []point // of recent, with [Config.Sign]
+	first  int     // segment to begin with
 }
 
 // snap takes a snapshot; begin chooses the first segment.
@@ -231,6 +232,9 @@ func (a *Actor) snap(begin func(s *snapshot)) (*snapshot, error) {
 	}
 	n := a.x.durable
 	s := &snapshot{segs: a.x.segs, recent: a.x.recent[:n:n], v: a.versionLocked(), end: a.x.durableEnd()}
+	if a.sign != nil {
+		s.points = a.sign.points[:a.sign.durable:a.sign.durable]
+	}
 	begin(s)
 	return s, nil
 }
@@ -249,6 +253,23 @@ const (
 // least one if any is lacking. more says that the peer will still lack
 // something; what it then holds is the vector for the next call.
 func (a *Actor) Since(ctx context.Context, v genome.Version, maxOps, maxBytes int) (b genome.Block, more bool, err error) {
+	c, _, err := a.since(ctx, v, maxOps, maxBytes)
+	if err == nil {
+		b, err = a.blockOf(ctx, c)
+	}
+	return b, c.full, err
+}
+
+// blockOf returns the block of what was collected.
+func (a *Actor) blockOf(ctx context.Context, c *collector) (b genome.Block, err error) {
+	b.Ops = c.ops
+	b.Heads, err = a.headsOf(ctx, c.ops)
+	return b, err
+}
+
+// since collects what v lacks, of the snapshot that it returns.
+func (a *Actor) since(ctx context.Context, v genome.Version, maxOps, maxBytes int) (*collector, *snapshot, error) {
+	c := newCollector(maxOps, maxBytes)
 	s, err := a.snap(func(s *snapshot) {
 		s.first = len(s.segs)
 		for _, r := range v.Lacks(s.v) {
@@ -258,9 +279,8 @@ func (a *Actor) Since(ctx context.Context, v genome.Version, maxOps, maxBytes in
 		}
 	})
 	if err != nil || v.Covers(s.v) {
-		return genome.Block{}, false, err
+		return c, s, err
 	}
-	c := newCollector(maxOps, maxBytes)
 	err = a.scan(ctx, s, func(seg *segment) bool {
 		return slices.ContainsFunc(seg.authors, func(p segmentAuthor) bool { return v.Get(p.replica) < p.last })
 	}, func(e *entry) bool {
@@ -268,17 +288,14 @@ func (a *Actor) Since(ctx context.Context, v genome.Version, maxOps, maxBytes in
 		if e.op.Last() <= known {
 			return true
 		}
-		op := e.op
+		op, lsn := e.op, e.lsn
 		if op.Dot.Seq <= known {
-			op = op.TrimHead(int(known - op.Dot.Seq + 1))
+			n := known - op.Dot.Seq + 1
+			op, lsn = op.TrimHead(int(n)), lsn+n
 		}
-		return c.add(op, e.lsn)
+		return c.add(op, lsn)
 	})
-	if err == nil {
-		b.Ops = c.ops
-		b.Heads, err = a.headsOf(ctx, c.ops)
-	}
-	return b, c.full, err
+	return c, s, err
 }
 
 // Own returns ops of this actor, under whichever of its epochs, from behind
@@ -287,6 +304,14 @@ func (a *Actor) Since(ctx context.Context, v genome.Version, maxOps, maxBytes in
 // is the position to go on from; it is afterLSN only if nothing has come since.
 // The limits are those of [Actor.Since].
 func (a *Actor) Own(ctx context.Context, afterLSN uint64, skip func(genome.Dot) bool, maxOps, maxBytes int) (b genome.Block, next uint64, err error) {
+	c, _, err := a.own(ctx, afterLSN, skip, maxOps, maxBytes)
+	if err == nil {
+		b, err = a.blockOf(ctx, c)
+	}
+	return b, c.next, err
+}
+
+func (a *Actor) own(ctx context.Context, afterLSN uint64, skip func(genome.Dot) bool, maxOps, maxBytes int) (*collector, *snapshot, error) {
 	mine := func(r genome.ReplicaID, _ uint64) bool { return r.Actor() == a.cfg.Actor }
 	return a.outbox(ctx, afterLSN, mine, func(e *entry) bool {
 		return skip == nil || !skip(genome.Dot{Replica: e.op.Dot.Replica, Seq: e.op.Last()})
@@ -328,9 +353,13 @@ func (a *Actor) scan(ctx context.Context, s *snapshot, wanted func(*segment) boo
 type collector struct {
 	maxOps, maxBytes int
 	ops              []genome.Op
+	ends             []uint64 // positions of their last events
+	first            uint64   // position of the first event taken
+	last             uint64   // of the last
+	stop             uint64   // of the first event that did not fit, if full
 	bytes            int
 	full             bool   // something did not fit
-	next             uint64 // position of the last event taken
+	next             uint64 // position to go on from; only of an outbox
 }
 
 func newCollector(maxOps, maxBytes int) *collector {
@@ -347,12 +376,16 @@ func newCollector(maxOps, maxBytes int) *collector {
 func (c *collector) add(op genome.Op, lsn uint64) bool {
 	size := opBytes + len(op.Genes)
 	if len(c.ops) > 0 && (len(c.ops) == c.maxOps || c.bytes+size > c.maxBytes) {
-		c.full = true
+		c.full, c.stop = true, lsn
 		return false
+	}
+	if len(c.ops) == 0 {
+		c.first = lsn
 	}
 	c.ops = append(c.ops, op)
 	c.bytes += size
-	c.next = lsn + uint64(op.Len()) - 1
+	c.last = lsn + uint64(op.Len()) - 1
+	c.ends = append(c.ends, c.last)
 	return true
 }
 

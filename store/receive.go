@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"crdt-genome/genome"
+	"crdt-genome/store/signed"
 )
 
 // A Source says where received ops come from.
@@ -18,6 +19,10 @@ type Source struct {
 	From  genome.ActorID
 	Known bool   // From says something
 	Peer  uint64 // whose account parked ops go on; the number means nothing else
+
+	// Trusted says that the ops come from an actor of this process, which has
+	// checked their signatures.
+	Trusted bool
 }
 
 // A Receipt says what became of received ops. The counts are unit events.
@@ -38,16 +43,28 @@ type Receipt struct {
 // duplicate is durable, here and now. If it returns ctx.Err(), anything may
 // have been taken; receiving it again settles it. Otherwise nothing was, and
 // the error is [ErrFull], [ErrClosed] or why the actor has failed.
-func (a *Actor) Receive(ctx context.Context, src Source, b genome.Block) (Receipt, error) {
-	size := 0
-	for i := range b.Ops {
-		size += opBytes + len(b.Ops[i].Genes)
+//
+// With [Config.Sign] nothing new is taken but what one of points covers, which
+// must be signed points by ascending replica: the rest is refused with
+// [CodeSignatureRequired], [CodeSignatureInvalid] or [CodeNotInRoster]. Without it they say nothing.
+func (a *Actor) Receive(ctx context.Context, src Source, b genome.Block, points ...signed.Point) (Receipt, error) {
+	if a.sign != nil {
+		return a.receiveSigned(ctx, src, signed.Batch{Block: b, Points: points})
 	}
+	size, genes := sizeOf(b.Ops)
 	var rec Receipt
-	if err := a.submit(ctx, len(b.Ops), size, func() { rec = a.receive(src, b, size-opBytes*len(b.Ops)) }); err != nil {
+	if err := a.submit(ctx, len(b.Ops), size, func() { rec = a.receive(src, b, genes) }); err != nil {
 		return Receipt{}, err
 	}
 	return rec, nil
+}
+
+// sizeOf returns what ops are counted as, and their genes.
+func sizeOf(ops []genome.Op) (size, genes int) {
+	for i := range ops {
+		genes += len(ops[i].Genes)
+	}
+	return opBytes*len(ops) + genes, genes
 }
 
 // receive does the work of Receive in the writer.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"crdt-genome/genome"
+	"crdt-genome/store/signed"
 )
 
 // The simulation runs the stores of a few actors, each over a simulated disk,
@@ -48,6 +49,7 @@ type world struct {
 	mail  []mail
 	shown ledger // every event that anybody was shown or acknowledged, ever
 	count map[string]int
+	signs *group // that signs; nil: nobody does
 	trace strings.Builder
 }
 
@@ -66,7 +68,7 @@ type node struct {
 type mail struct {
 	to  *node
 	src Source
-	b   genome.Block
+	b   signed.Batch
 }
 
 // diskCopy is all of a disk at one moment.
@@ -79,8 +81,8 @@ type diskCopy struct {
 	acked ledger
 }
 
-func newWorld(t *testing.T, seed uint64, count map[string]int) *world {
-	w := &world{t: t, rng: rngOf(seed), now: time.UnixMilli(1_700_000_000_000), shown: ledger{}, count: count}
+func newWorld(t *testing.T, seed uint64, count map[string]int, signs *group) *world {
+	w := &world{t: t, rng: rngOf(seed), now: time.UnixMilli(1_700_000_000_000), shown: ledger{}, count: count, signs: signs}
 	for i := range simActors {
 		w.nodes = append(w.nodes, &node{w: w, n: genome.ActorID(i), f: newSimFolder(), acked: ledger{}})
 	}
@@ -113,7 +115,7 @@ func (r rngReader) Read(p []byte) (int, error) {
 func (n *node) start(crashes bool) {
 	w := n.w
 	cfg, err := Config{Data: "unused", Actor: n.n, Rand: rngReader{w.rng}, Now: func() time.Time { return w.now },
-		CheckpointEvery: 12, noKeeper: true, sealOps: 6, packParts: 2}.withDefaults()
+		CheckpointEvery: 12, noKeeper: true, sealOps: 6, packParts: 2, Sign: w.signs.signing(n.n)}.withDefaults()
 	if err != nil {
 		w.fatal("%v", err)
 	}
@@ -223,6 +225,7 @@ func (n *node) compareReplay() {
 
 // edit edits, and posts the ops to the others.
 func (n *node) edit() {
+	before := n.a.LSN()
 	ops, err := edit(n.a, n.w.rng)
 	switch {
 	case errors.Is(err, ErrFenced):
@@ -234,9 +237,15 @@ func (n *node) edit() {
 	n.w.say("%d edits %v", n.n, ops)
 	n.w.shown.saw(n.w.t, "edit", ops)
 	n.acked.saw(n.w.t, "edit", ops)
+	b := signed.Batch{Block: genome.Block{Ops: ops}}
+	if n.w.signs != nil {
+		if b, _, err = n.a.SignedOwn(ctx, before, nil, 0, 0); err != nil {
+			n.w.fatal("SignedOwn of actor %d: %v", n.n, err)
+		}
+	}
 	for _, p := range n.w.nodes {
 		if p != n {
-			n.w.mail = append(n.w.mail, mail{p, Source{Via: ViaPost, From: n.n, Known: true, Peer: uint64(n.n)}, genome.Block{Ops: ops}})
+			n.w.mail = append(n.w.mail, mail{p, Source{Via: ViaPost, From: n.n, Known: true, Peer: uint64(n.n)}, b})
 		}
 	}
 }
@@ -255,11 +264,30 @@ func (w *world) deliver() {
 		w.count["lost message"]++
 		return
 	}
-	m.to.receive(m.src, m.b)
+	if w.signs != nil && w.rng.IntN(4) == 0 {
+		m.to.forged(m.src, m.b)
+	} else {
+		m.to.receive(m.src, m.b)
+	}
 }
 
-func (n *node) receive(src Source, b genome.Block) {
-	rec, err := n.a.Receive(ctx, src, b)
+// forged hands over what a relay has changed: nothing that is new here may be
+// taken of it.
+func (n *node) forged(src Source, b signed.Batch) {
+	held := n.a.Version()
+	rec, err := n.a.Receive(ctx, src, forgeNewest(n.w.rng, b.Block), b.Points...)
+	if err != nil {
+		n.failed("crash within a receipt", err)
+		return
+	}
+	n.w.count["forged"]++
+	if rec.Applied > 0 || rec.SelfAhead || !n.a.Version().Equal(held) {
+		n.w.fatal("actor %d took a forged op: %+v", n.n, rec)
+	}
+}
+
+func (n *node) receive(src Source, b signed.Batch) {
+	rec, err := n.a.Receive(ctx, src, b.Block, b.Points...)
 	if err != nil {
 		n.failed("crash within a receipt", err)
 		return
@@ -292,10 +320,15 @@ func (n *node) pull(p *node) {
 		n.w.fatal("actors %d and %d have diverged at %v", n.n, p.n, mine.Version)
 	}
 	_, was := n.a.Fenced()
-	for more := true; more && n.a != nil; {
-		var b genome.Block
+	for more, last := true, genome.Version(nil); more && n.a != nil; {
+		var b signed.Batch
 		var err error
-		b, more, err = p.a.Since(ctx, n.a.Version(), 1+n.w.rng.IntN(8), 0)
+		v := n.a.Version()
+		if last.Equal(v) && last != nil {
+			n.w.fatal("actor %d gets nowhere with what %d gives", n.n, p.n)
+		}
+		last = v
+		b, more, err = p.a.SignedSince(ctx, v, 1+n.w.rng.IntN(8), 0)
 		if err != nil {
 			n.w.fatal("Since of actor %d: %v", p.n, err)
 		}
@@ -385,10 +418,16 @@ func (n *node) rollBack() {
 			if p.a == nil {
 				p.start(false)
 			}
+			if p.a == nil || n.a == nil {
+				return
+			}
 			if p.pull(n); p.a == nil || n.a == nil {
 				return
 			}
 		}
+	}
+	if n.w.forgotten(n) {
+		return
 	}
 	n.w.mail = nil
 	n.kill9()
@@ -396,6 +435,23 @@ func (n *node) rollBack() {
 	n.w.count["rolled back without a trace"]++
 	n.w.say("%d is rolled back", n.n)
 	n.start(false)
+}
+
+// forgotten reports whether the actor has once made something that nobody holds
+// any more: a copy from before that would make it anew, and nobody could tell.
+func (w *world) forgotten(n *node) bool {
+	held := ledger{}
+	for _, p := range w.nodes {
+		if p != n && p.a != nil {
+			addEvents(held, all(w.t, p.a).Ops)
+		}
+	}
+	for d := range w.shown {
+		if _, ok := held[d]; !ok && d.Replica.Actor() == n.n {
+			return true
+		}
+	}
+	return false
 }
 
 // end stops the actor in one way or the other, if it runs.
@@ -508,10 +564,13 @@ func (w *world) heal() {
 	for _, n := range w.nodes {
 		addEvents(union, all(w.t, n.a).Ops)
 	}
-	for range 2 {
+	for range 3 { // one more than needed, for who has to be started in the first
 		for _, n := range w.nodes {
 			for _, p := range w.nodes {
-				if p != n {
+				if n.a == nil { // its disk had stopped already
+					n.start(false)
+				}
+				if p != n && p.a != nil {
 					n.pull(p)
 				}
 			}
@@ -536,8 +595,8 @@ func (w *world) heal() {
 }
 
 // run runs one world and returns a hash of all that happened in it.
-func run(t *testing.T, seed uint64, count map[string]int) uint64 {
-	w := newWorld(t, seed, count)
+func run(t *testing.T, seed uint64, count map[string]int, signs *group) uint64 {
+	w := newWorld(t, seed, count, signs)
 	defer func() { // after a failure
 		for _, n := range w.nodes {
 			if n.a != nil {
@@ -554,8 +613,17 @@ func run(t *testing.T, seed uint64, count map[string]int) uint64 {
 	return h.Sum64()
 }
 
-func TestSimulation(t *testing.T) {
-	from, to := uint64(0), uint64(simSeeds)
+func TestSimulation(t *testing.T) { simulate(t, simSeeds, nil, rare) }
+
+// TestSignedSimulation is TestSimulation of actors that sign, with a relay that
+// changes what it carries.
+func TestSignedSimulation(t *testing.T) {
+	signs := newGroup(t, simActors)
+	simulate(t, simSeeds/3, signs, []string{"forged", "crash within a receipt", "crash within opening", "rolled back without a trace", "twin", "segments packed", "checkpoint used", "wiped"})
+}
+
+func simulate(t *testing.T, seeds uint64, signs *group, rare []string) {
+	from, to := uint64(0), seeds
 	if s := os.Getenv(simRange); s != "" {
 		a, b, isRange := strings.Cut(s, "-")
 		var err error
@@ -569,17 +637,17 @@ func TestSimulation(t *testing.T) {
 	count := map[string]int{}
 	for seed := from; seed < to; seed++ {
 		t.Run(seedName(seed), func(t *testing.T) {
-			hash := run(t, seed, count)
-			if seed%25 == 0 && run(t, seed, map[string]int{}) != hash {
+			hash := run(t, seed, count, signs)
+			if seed%25 == 0 && run(t, seed, map[string]int{}, signs) != hash {
 				t.Error("the same seed gives another run")
 			}
 		})
 		if t.Failed() {
-			t.Fatalf("again with: %s=%d go test -run TestSimulation ./store", simRange, seed)
+			t.Fatalf("again with: %s=%d go test -run '^%s$' ./store", simRange, seed, t.Name())
 		}
 	}
 	for _, what := range rare {
-		if count[what] == 0 && to-from >= simSeeds {
+		if count[what] == 0 && to-from >= seeds {
 			t.Errorf("never seen: %s", what)
 		}
 	}

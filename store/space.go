@@ -97,6 +97,9 @@ func (a *Actor) roomFor(batch, reqs []*request) int64 {
 			n += r.ops*roomPerOp + r.bytes
 		}
 	}
+	if a.sign != nil {
+		n += a.sign.room()
+	}
 	return room(n + a.x.bytes + len(a.x.recent)*roomPerOp) // the recent ones may be sealed with it
 }
 

@@ -188,6 +188,9 @@ func (a *Actor) takeStock() job {
 	if a.rotated {
 		j.epochs = a.meta.epochs
 	}
+	if a.sign != nil {
+		j.also = append(j.also, a.sign.writes(j.seal, j.entries)...)
+	}
 	return j
 }
 
@@ -234,6 +237,9 @@ func sameOp(a, b *genome.Op) bool {
 func (a *Actor) reveal(j job, segs []segment, took time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.sign != nil {
+		a.sign.committed(j.seal)
+	}
 	if j.seal {
 		a.x.seal(segs)
 		a.counts.seals++
@@ -304,7 +310,13 @@ func (a *Actor) append(op *genome.Op, p prov) {
 		a.times[0] = p
 	}
 	a.times[1] = p
+	if a.sign != nil && p.via == ViaLocal {
+		a.sign.before(1, opBytes+len(op.Genes))
+	}
 	a.x.add(op, p)
+	if a.sign != nil {
+		a.sign.add(op, p.via == ViaLocal, a.x.end())
+	}
 	a.counts.ops[p.via] += uint64(op.Len())
 	if op.Kind == genome.Delete {
 		a.counts.deletes[p.via] += uint64(op.Len())

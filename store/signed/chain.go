@@ -45,6 +45,9 @@ func (c *Chain) write(b []byte) { _, _ = c.hash.Write(b) } // a hash never fails
 // Seq returns how many events are in c.
 func (c *Chain) Seq() uint64 { return c.seq }
 
+// Genes returns how many genes the events in c inserted.
+func (c *Chain) Genes() uint64 { return c.genes }
+
 // Extend adds the events of op, whose Gene must be known and which must pass
 // [genome.Op.Check]. It reports false, and changes nothing, if op is not the next of c.
 func (c *Chain) Extend(op *genome.Op) bool {
