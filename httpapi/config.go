@@ -126,8 +126,8 @@ const (
 
 // tuning holds what only tests change.
 type tuning struct {
-	header, body, idle, grace, twinGrace, stall time.Duration
-	conns                                       int
+	header, body, idle, grace, twinGrace, twinSilence, stall time.Duration
+	conns                                                    int
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -147,6 +147,7 @@ func (c Config) withDefaults() (Config, error) {
 	t.header, t.body = cmp.Or(t.header, headerTimeout), cmp.Or(t.body, bodyTimeout)
 	t.idle, t.grace = cmp.Or(t.idle, idleTimeout), cmp.Or(t.grace, pullGrace)
 	t.twinGrace, t.conns = cmp.Or(t.twinGrace, twinGrace), cmp.Or(t.conns, maxConns)
+	t.twinSilence = cmp.Or(t.twinSilence, twinSilence)
 	t.stall = cmp.Or(t.stall, stallTimeout)
 	c.Log = c.Log.With().Uint32("actor", uint32(c.Store.Actor)).Logger()
 	c.Store.Log = c.Log
@@ -183,6 +184,9 @@ func (c *Config) checkPeers() error {
 			return fmt.Errorf("peer %d is given twice", peers[i].Actor)
 		}
 	}
+	if len(peers) >= membership.MaxMembers {
+		return fmt.Errorf("%d peers: at most %d members in all", len(peers), membership.MaxMembers)
+	}
 	c.Peers = peers
 	return nil
 }
@@ -193,6 +197,16 @@ type UnsafeBindError struct{ Addr string }
 
 func (e *UnsafeBindError) Error() string {
 	return fmt.Sprintf("refusing to listen on %s without TLS or a token", e.Addr)
+}
+
+// An UnsafeTokenError refuses to send the token to whoever gossip names: who has
+// the gossip key could name an address of its own, and would get it. A
+// certificate of the group's authority shows who is a member. Set
+// Config.Insecure on a closed network.
+type UnsafeTokenError struct{ Addr string }
+
+func (e *UnsafeTokenError) Error() string {
+	return fmt.Sprintf("refusing to send the token to members that are found on %s, without an authority to know them by", e.Addr)
 }
 
 // A ListenError says why the address could not be had. Where the port is held
@@ -223,6 +237,12 @@ func (c *Config) checkListen() error {
 	}
 	if !c.Insecure && !c.Trust.TLS() && !c.Trust.Closed() && !isLoopback(host) {
 		return &UnsafeBindError{Addr: cmp.Or(host, "0.0.0.0")}
+	}
+	if c.Join == nil || c.Insecure || !c.Trust.HasToken() || c.Trust.TLS() && c.Trust.Authority() {
+		return nil
+	}
+	if host, _, err := net.SplitHostPort(c.Join.Listen); err == nil && !isLoopback(host) {
+		return &UnsafeTokenError{Addr: c.Join.Listen}
 	}
 	return nil
 }

@@ -23,8 +23,9 @@
 //	H7. Every goroutine belongs to a Node and has ended when Close returns.
 //	H8. A fork or a divergence is named and counted, never merged.
 //	H9. A node mints nothing before it has asked its peers what they hold of
-//	    its own replica (or JoinTimeout has passed), and nothing any more once
-//	    it has learnt that an older process runs under its actor number.
+//	    its own replica (or JoinTimeout has passed), and nothing from when it
+//	    has learnt that an older process runs under its actor number until
+//	    that one has not been heard of for five minutes.
 //
 // # Routes
 //
@@ -66,7 +67,14 @@
 // On a loopback address everybody is, unless Config.Trust says otherwise: with
 // an authority or a token (package trust) each request but the bare probes
 // must come with one of the two, or gets 401 auth_required or 403 not_a_member.
-// An address that others reach wants TLS or a token, or Config.Insecure.
+// An address that others reach wants TLS or a token, or Config.Insecure. Who is
+// not let in learns from the answer that crdt-genome is here, and no more.
+//
+// A token is sent to the members that the configuration names. To those that
+// gossip names it goes only if they are on this machine or show a certificate
+// of the authority, as whoever has the gossip key could name an address of its
+// own; off loopback, gossip with a token and without TLS and an authority is
+// refused, but for Config.Insecure.
 //
 // # Headers between peers
 //

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,15 @@ type group struct {
 	peers atomic.Pointer[[]*peer]
 	relay atomic.Bool // only some of them have a sender; see link
 }
+
+// followShare and followRest bound what it costs to follow the list, which
+// somebody with the gossip key can make change all the time: after each look a
+// rest of followShare times what it took, at most followRest. How many members
+// there may be is membership.MaxMembers: who comes later is refused.
+const (
+	followShare = 10
+	followRest  = 2 * time.Second
+)
 
 // rivalEvery is how often processes that claim our actor are asked whether
 // they live; see askRivals.
@@ -66,7 +76,9 @@ func (n *Node) followLoop(ctx context.Context) {
 		select {
 		case <-changed:
 			changed = n.group.list.Changed()
+			start := time.Now()
 			n.follow()
+			sleep(ctx, min(followShare*time.Since(start), followRest))
 		case <-tick.C:
 			n.askRivals(ctx)
 		case <-ctx.Done():
@@ -87,14 +99,11 @@ func (n *Node) follow() {
 			continue
 		}
 		actor := genome.ActorID(m.Actors.First())
-		i := slices.IndexFunc(old, func(p *peer) bool {
-			return p.actor == actor && p.URL() == m.URL && slices.Equal(p.actors, m.Actors)
-		})
-		if i >= 0 {
-			peers = append(peers, old[i])
-			continue
+		p := find(old, actor)
+		if p == nil || p.URL() != m.URL || !slices.Equal(p.actors, m.Actors) {
+			p = n.newPeer(Peer{actor, m.URL, m.Actors}, n.rt)
 		}
-		peers = append(peers, n.newPeer(Peer{actor, m.URL, m.Actors}, n.rt))
+		peers = append(peers, p)
 	}
 	slices.SortFunc(peers, func(a, b *peer) int { return cmp.Compare(a.actor, b.actor) })
 	if slices.Equal(old, peers) {
@@ -103,23 +112,26 @@ func (n *Node) follow() {
 	n.group.peers.Store(&peers)
 	n.link(peers)
 	for _, p := range old {
-		if !slices.Contains(peers, p) {
+		now := find(peers, p.actor)
+		if now != p {
 			p.disconnect()
 		}
-		if n.peer(p.actor) == nil {
+		if now == nil {
 			n.twins.forget(p.actor)
 		}
 	}
 	n.watch.bump()
 }
 
-// mayDial keeps what is meant to be encrypted off a plain line: the URL is what
-// the member says of itself, and a token goes along with every request.
+// mayDial keeps what is meant to be encrypted off a plain line, and the token
+// from whoever names an address: the URL is what the member says of itself, and
+// the token goes along with every request.
 func (n *Node) mayDial(m membership.Member) bool {
 	if n.safe(m) {
 		return true
 	}
-	n.log.Warn().Str("member", m.Name).Str("url", m.URL).Str("hint", "give it --tls-cert and --tls-key").Msg("member without TLS left out")
+	n.log.Warn().Str("member", m.Name).Str("url", m.URL).Str("hint", "give all members --tls-cert, --tls-key and --tls-ca").
+		Msg("member left out: what goes to it, the token too, would not be safe")
 	return false
 }
 
@@ -132,7 +144,10 @@ func (n *Node) link(peers []*peer) {
 		k = rings.Fanout
 	}
 	relay := k > 0 && k < len(peers)
-	n.group.relay.Store(relay)
+	if !n.group.relay.Swap(relay) && relay {
+		n.log.Info().Int("members", members).Int("fanout", k).Str("hint", "--fanout all: a mesh, whatever their number").
+			Msg("members form rings: each sends to a few, who pass it on")
+	}
 	var numbers []uint64
 	for _, p := range peers {
 		numbers = append(numbers, uint64(p.actor))
@@ -141,7 +156,7 @@ func (n *Node) link(peers []*peer) {
 		numbers = rings.Neighbours(uint64(n.cfg.actors.First()), numbers, k)
 	}
 	for _, p := range peers {
-		if slices.Contains(numbers, uint64(p.actor)) {
+		if _, linked := slices.BinarySearch(numbers, uint64(p.actor)); linked { // both ascend
 			p.connect(n)
 		} else {
 			p.disconnect()
@@ -201,10 +216,19 @@ func (p *peer) connected() bool {
 	return p.stop != nil
 }
 
-// safe reports whether a call of m, which carries our token, is as well
-// protected as calls of us are.
+// safe reports whether a call of m, which was found by gossip, is as well
+// protected as calls of us are, and whether it may see our token: if it shows
+// that it is a member, or lives on this machine as we do.
 func (n *Node) safe(m membership.Member) bool {
-	return !n.cfg.Trust.TLS() || strings.HasPrefix(m.URL, "https:")
+	t, secure := n.cfg.Trust, strings.HasPrefix(m.URL, "https:")
+	if t.TLS() && !secure {
+		return false
+	}
+	if !t.HasToken() || n.cfg.Insecure || secure && t.Authority() {
+		return true
+	}
+	u, err := url.Parse(m.URL)
+	return err == nil && isLoopback(u.Hostname())
 }
 
 // askRivals looks whether an older process that claims our actor lives: the
@@ -212,7 +236,7 @@ func (n *Node) safe(m membership.Member) bool {
 // other that no third member tells.
 func (n *Node) askRivals(ctx context.Context) {
 	for _, r := range n.group.list.Rivals() {
-		if r.Boot >= string(n.boot) || n.fencedBy() != "" || !n.safe(r) {
+		if r.Boot >= string(n.boot) || !n.safe(r) {
 			continue
 		}
 		v, err := newClient(r.URL, n.rt, n.cfg.Trust).Version(ctx)

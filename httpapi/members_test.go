@@ -3,11 +3,18 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"crdt-genome/genome"
 	"crdt-genome/httpapi/membership"
+	"crdt-genome/httpapi/rings"
+	"crdt-genome/httpapi/trust"
+	"crdt-genome/httpapi/trust/trusttest"
 )
 
 // gossiping makes the nodes of a lab find each other: the first is the seed.
@@ -125,4 +132,137 @@ func TestJoinWithoutKey(t *testing.T) {
 		c.Join = &JoinConfig{Listen: "127.0.0.1:0", Key: bytes.Repeat([]byte{1}, 32)}
 	}
 	l.start(0)
+}
+
+// invented are peers that nobody runs.
+func invented(count int) (peers []Peer) {
+	for i := range count {
+		peers = append(peers, Peer{Actor: genome.ActorID(i + 1), URL: "http://127.0.0.1:1"})
+	}
+	return peers
+}
+
+// TestRingsAreTold: a list that is longer than a mesh is meant for makes rings,
+// and the log says so, once.
+func TestRingsAreTold(t *testing.T) {
+	for count, lines := range map[int]int{rings.Threshold - 1: 0, rings.Threshold: 1} {
+		l := newLab(t, 1, func(c *Config) { c.Peers = invented(count) })
+		n := l.start(0)
+		n.follow()
+		if got := l.logs[0].lines(`"level":"info"`, "members form rings", fmt.Sprintf(`"members":%d,"fanout":6`, count+1), "--fanout all"); len(got) != lines {
+			t.Errorf("%d members: %d lines, want %d", count+1, len(got), lines)
+		}
+		if k := len(n.linked()); lines > 0 && k > rings.Fanout || lines == 0 && k != count {
+			t.Errorf("%d members: %d links", count+1, k)
+		}
+		l.stop(0)
+	}
+}
+
+// TestTooManyPeers: the number of members is bounded, whoever names them.
+func TestTooManyPeers(t *testing.T) {
+	cfg := newLab(t, 1, nil).config(0)
+	cfg.Peers = invented(membership.MaxMembers)
+	if n, err := Start(ctx, cfg); err == nil || !strings.Contains(err.Error(), "at most 10000 members") {
+		t.Errorf("started %v with %v", n, err)
+	}
+}
+
+// TestTokenGoesToMembersOnly: who has the gossip key but not the token cannot
+// get it by naming an address.
+func TestTokenGoesToMembersOnly(t *testing.T) {
+	dir := t.TempDir()
+	ca := trusttest.NewAuthority(t, dir, "ca")
+	cert := ca.Issue("n", trusttest.Options{})
+	token := writeToken(t, "a-token-of-some-length")
+	const (
+		plainHere, plainFar   = "http://127.0.0.1:8000", "http://10.0.0.9:8000"
+		secureHere, secureFar = "https://localhost:8000", "https://10.0.0.9:8000"
+	)
+	all := []string{plainHere, plainFar, secureHere, secureFar}
+	for _, c := range []struct {
+		what     string
+		files    trust.Files
+		insecure bool
+		safe     []string
+		starts   bool // off loopback
+	}{
+		{"nothing", trust.Files{}, true, all, true},
+		{"token", trust.Files{Token: token}, false, []string{plainHere, secureHere}, false},
+		{"token, insecure", trust.Files{Token: token}, true, all, true},
+		{"token and any certificate", trust.Files{Token: token, Cert: cert.Cert, Key: cert.Key}, false, []string{secureHere}, false},
+		{"token, certificate and authority", trust.Files{Token: token, Cert: cert.Cert, Key: cert.Key, CA: ca.Cert}, false, []string{secureHere, secureFar}, true},
+		{"certificate and authority", trust.Files{Cert: cert.Cert, Key: cert.Key, CA: ca.Cert}, false, []string{secureHere, secureFar}, true},
+	} {
+		cfg := newLab(t, 1, nil).config(0)
+		cfg.Trust, cfg.Insecure = loadTrust(t, c.files), c.insecure
+		n := &Node{cfg: cfg}
+		for _, url := range all {
+			want := strings.Contains(strings.Join(c.safe, " "), url)
+			if got := n.safe(membership.Member{URL: url}); got != want {
+				t.Errorf("%s: %s is safe: %t", c.what, url, got)
+			}
+		}
+		for listen, starts := range map[string]bool{"127.0.0.1:0": true, "10.0.0.9:7946": c.starts} {
+			cfg.Join = &JoinConfig{Listen: listen, Key: bytes.Repeat([]byte{1}, 32)}
+			_, err := cfg.withDefaults()
+			if _, refused := errors.AsType[*UnsafeTokenError](err); refused == starts {
+				t.Errorf("%s, gossip on %s: %v", c.what, listen, err)
+			}
+		}
+	}
+}
+
+// TestFenceIsLifted: an older process of the same actor stops minting only as
+// long as something is heard of it.
+func TestFenceIsLifted(t *testing.T) {
+	l := newLab(t, 1, func(c *Config) {
+		c.tune.twinSilence = 300 * time.Millisecond
+		c.Mutate = MutateConfig{Max: time.Millisecond}
+	})
+	n := l.start(0)
+	older := newBootID(n.started.Add(-time.Hour))
+	forge := func() answer {
+		return ask(t, n, "GET", "/v1/vv", nil, headerActor, "0", headerBoot, string(older), headerProtocol, protocol, "Date", n.started.Add(time.Minute).UTC().Format(http.TimeFormat))
+	}
+	wantProblem(t, n, forge(), 409, codeActorInUse)
+	if len(l.logs[0].lines(`"event":"actor_in_use"`, "300ms after the other was last heard of")) != 1 {
+		t.Error("the log does not say how it ends")
+	}
+	eventually(t, func() bool { return n.fencedBy() == "" }, why("it mints nothing for ever"))
+	if len(l.logs[0].lines("minting again")) != 1 {
+		t.Error("the log does not say that it has ended")
+	}
+	before := n.actor.LSN()
+	eventually(t, func() bool { return n.actor.LSN() > before+5 }, why("the mutations do not go on"))
+	forge()
+	if len(l.logs[0].lines(`"event":"actor_in_use"`)) != 2 {
+		t.Error("a second time it is not told")
+	}
+}
+
+// TestFullParking: somebody speaks as actor 1 and keeps its account full, for
+// ever. What the true one passes on is held all the same, though no pull is due.
+func TestFullParking(t *testing.T) {
+	l := newLab(t, 2, quiet)
+	l.startAll()
+	eventually(t, func() bool { return l.nodes[0].pulled.Load() && l.nodes[1].pulled.Load() }, why("not connected"))
+	n, junk := l.nodes[0], stranger(t, "9@5f3c1a2b")
+	insert(t, junk, 0, 1) // never sent
+	var ops []genome.Op
+	for range genome.MaxParkedOps {
+		ops = append(ops, insert(t, junk, 0, 2))
+	}
+	if a := ask(t, n, "POST", "/genome", blockOps(t, ops...), "Content-Type", genome.MediaType, headerActor, "1"); a.status != 202 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	l.setFaults(cut(1)) // so that node 0 misses what comes first
+	other := stranger(t, "8@5f3c1a2b")
+	wantReply(t, post(t, l.nodes[1], jsonOps(t, insert(t, other, 0, 3))), 200, PostReply{Applied: 1})
+	l.setFaults(nil)
+	mustInsert(t, l.nodes[1], 1, 4) // on the other's, which node 0 lacks
+	eventually(t, func() bool { return n.actor.Version().Equal(l.nodes[1].actor.Version()) }, why("it waits for room"))
+	if s := n.actor.Stats().Live; s.PendingOps != genome.MaxParkedOps || n.Counts().Rejected["pending_full"] == 0 {
+		t.Errorf("the parking was not full: %d", s.PendingOps)
+	}
 }

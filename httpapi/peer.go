@@ -118,8 +118,10 @@ func (n *Node) newPeer(p Peer, rt http.RoundTripper) *peer {
 }
 
 // peer returns the peer of actor a, nil if it is not one of ours.
-func (n *Node) peer(a genome.ActorID) *peer {
-	peers := n.peers()
+func (n *Node) peer(a genome.ActorID) *peer { return find(n.peers(), a) }
+
+// find returns the one of peers, which ascend, that is actor a; nil: none.
+func find(peers []*peer, a genome.ActorID) *peer {
 	i, ok := slices.BinarySearchFunc(peers, a, func(p *peer, a genome.ActorID) int { return cmp.Compare(p.actor, a) })
 	if !ok {
 		return nil

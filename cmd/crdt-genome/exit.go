@@ -168,6 +168,11 @@ func classifyNode(err error, e *cliError) bool {
 		e.hint = "--tls-cert FILE --tls-key FILE, or --auth-token-file FILE, or --insecure for a closed network: whoever reaches the port can edit the genome"
 		return true
 	}
+	if u, ok := errors.AsType[*httpapi.UnsafeTokenError](err); ok {
+		e.exit, e.code, e.msg = exitUsage, "unsafe_token", u.Error()
+		e.hint = "--tls-ca FILE with --tls-cert FILE --tls-key FILE, or --insecure for a closed network: who has the member key could get the token"
+		return true
+	}
 	if s, ok := errors.AsType[*httpapi.StallError](err); ok {
 		e.exit, e.code, e.msg = exitInternal, "apply_stalled", s.Error()
 		e.hint = "a disk that hangs, or a bug: the log has all goroutines; nothing that was acknowledged is lost"

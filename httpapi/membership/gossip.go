@@ -113,8 +113,9 @@ type Gossip struct {
 	self    Member
 	live    map[string]Member // by name, without self
 	gone    []Member          // the latest first
-	members []Member          // made of the above
+	members []Member          // made of the above, unless stale
 	rivals  []Member
+	stale   bool
 	changed chan struct{}
 }
 
@@ -366,9 +367,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// updateLocked makes the lists anew and tells who waits.
+// updateLocked tells who waits that there are new lists. They are made when
+// somebody looks: a thousand members that come at once are one change.
 func (g *Gossip) updateLocked() {
-	g.members, g.rivals = resolve(g.self, slices.Collect(maps.Values(g.live)))
+	g.stale = true
 	now := time.Now()
 	g.gone = slices.DeleteFunc(g.gone, func(m Member) bool { return now.Sub(m.Since) > goneFor })
 	g.gone = g.gone[:min(len(g.gone), maxGone)]
@@ -380,10 +382,18 @@ func (g *Gossip) updateLocked() {
 	}
 }
 
+func (g *Gossip) resolveLocked() {
+	if g.stale {
+		g.members, g.rivals = resolve(g.self, slices.Collect(maps.Values(g.live)))
+		g.stale = false
+	}
+}
+
 // Members, Gone, Rivals, Changed and Ready are those of List.
 func (g *Gossip) Members() []Member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.resolveLocked()
 	return g.members
 }
 
@@ -396,6 +406,7 @@ func (g *Gossip) Gone() []Member {
 func (g *Gossip) Rivals() []Member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.resolveLocked()
 	return g.rivals
 }
 

@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -336,5 +337,35 @@ func TestCloseIsQuick(t *testing.T) {
 	case <-done:
 	case <-time.After(patience):
 		t.Error("Close hangs")
+	}
+}
+
+// TestManyAtOnce: members that somebody with the key invents are looked at
+// together: not all of them again for each that comes.
+func TestManyAtOnce(t *testing.T) {
+	const count = 4000
+	g := &Gossip{self: Member{Name: "self", Actors: One(0), Self: true}, live: map[string]Member{}, dirty: make(chan struct{}, 1), changed: make(chan struct{}), log: zerolog.Nop()}
+	d := &delegate{g}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range count {
+		m := Member{Actors: One(uint32(i + 1)), URL: "http://10.0.0.9:8000", Boot: "b"}
+		meta, err := m.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := &memberlist.Node{Name: nameOf(&m), Meta: meta}
+		if err := d.NotifyAlive(n); err != nil {
+			t.Fatal(err)
+		}
+		d.NotifyJoin(n)
+	}
+	if got := len(g.Members()); got != count+1 {
+		t.Fatalf("%d members", got)
+	}
+	runtime.ReadMemStats(&after)
+	// Each time, all members would be copied twice.
+	if each := (after.TotalAlloc - before.TotalAlloc) / count; each > 16<<10 {
+		t.Errorf("%d bytes for each of %d members", each, count)
 	}
 }

@@ -236,6 +236,10 @@ func (t *Trust) Closed() bool {
 	return t != nil && (t.now.Load().authority || t.HasToken())
 }
 
+// Authority reports whether servers called must have a certificate of the
+// group's authority: not of any that the machine trusts.
+func (t *Trust) Authority() bool { return t != nil && t.now.Load().authority }
+
 // HasToken reports whether there is a token.
 func (t *Trust) HasToken() bool { return t != nil && t.now.Load().token != "" }
 
