@@ -43,6 +43,10 @@ func (b bootID) started() (time.Time, bool) {
 const (
 	twinGrace  = time.Second
 	twinMemory = time.Minute
+	// twinSilence without a sign of the older process lifts the fence; see
+	// fenceTwin. While that one lives, and somebody hears both, there is one at
+	// least every backoffMax.
+	twinSilence = 5 * time.Minute
 )
 
 // twins remembers which processes speak as which actor.

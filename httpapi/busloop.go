@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -153,7 +154,7 @@ func (n *Node) takeFromBus(ctx context.Context, from genome.ReplicaID, data []by
 		}
 		return
 	}
-	if rec.SelfAhead || rec.Pending > 0 {
+	if rec.SelfAhead || rec.Pending > 0 || slices.ContainsFunc(rec.Refused, unparked) {
 		n.wantPull(src)
 	}
 	n.pending.note(rec.Pending > 0, time.Now())

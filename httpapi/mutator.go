@@ -104,7 +104,11 @@ func (n *Node) mutateLoop(ctx context.Context) {
 				break
 			}
 			n.log.Debug().Err(err).Msg("mutation put off")
-			if errors.Is(err, store.ErrClosed) || n.fencedBy() != "" || !sleep(ctx, retryMint) {
+			pause := retryMint
+			if n.fencedBy() != "" {
+				pause = rivalEvery
+			}
+			if errors.Is(err, store.ErrClosed) || !sleep(ctx, pause) {
 				return
 			}
 		}

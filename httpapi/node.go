@@ -48,13 +48,13 @@ type Node struct {
 	metrics *metrics
 	scrape  http.Handler // of /metrics
 
-	fetching chan struct{}          // capacity 1: one pull at a time; see pass
-	streams  chan struct{}          // capacity maxStreams: followed logs
-	joined   chan struct{}          // closed when peers have been asked about ourselves
-	pulled   atomic.Bool            // one pull has been complete
-	stopping atomic.Bool            // nothing is minted any more
-	twin     atomic.Pointer[bootID] // an older process that runs as this actor
-	lonely   bool                   // only in verifyLoop: that nobody answers has been dealt with
+	fetching chan struct{}        // capacity 1: one pull at a time; see pass
+	streams  chan struct{}        // capacity maxStreams: followed logs
+	joined   chan struct{}        // closed when peers have been asked about ourselves
+	pulled   atomic.Bool          // one pull has been complete
+	stopping atomic.Bool          // nothing is minted any more
+	twin     atomic.Pointer[twin] // an older process that runs as this actor
+	lonely   bool                 // only in verifyLoop: that nobody answers has been dealt with
 	fresh    freshness
 	verified verified
 	pending  pendingClock
@@ -388,24 +388,42 @@ func (n *Node) Actor() *store.Actor { return n.actor }
 // Cluster returns how this node sees all actors.
 func (n *Node) Cluster(ctx context.Context) (ClusterReply, error) { return n.clusterReply(ctx) }
 
-// fenceTwin stops minting for good: an older process runs as this actor. boot
-// may be unknown. Only a restart lifts it, when a person has stopped one of
-// the two: going on by itself would mint a little now and then.
+// A twin is an older process that runs as our actor.
+type twin struct {
+	boot  bootID
+	heard time.Time // when there was last a sign that it lives
+}
+
+// fenceTwin stops minting: an older process runs as this actor. boot may be
+// unknown. A restart lifts it, when a person has stopped one of the two, and
+// so do twinSilence without a sign of the other: it may have been stopped, or
+// somebody made it up. Ids are safe in any case, as each has its own epoch.
 func (n *Node) fenceTwin(boot bootID) {
 	if boot == "" {
 		boot = "unknown"
 	}
-	if !n.twin.CompareAndSwap(nil, &boot) {
+	if n.twin.Swap(&twin{boot, time.Now()}) != nil {
 		return
 	}
 	n.log.Error().Str("event", "actor_in_use").Str("older", string(boot)).Str("boot", string(n.boot)).
-		Str("hint", "stop one of the two, or give it another --actor, and restart this one").Msg("another process runs as this actor: minting stopped")
+		Str("hint", n.twinHint()).Msg("another process runs as this actor: minting stopped")
+}
+
+// twinHint says how the fence is lifted.
+func (n *Node) twinHint() string {
+	return fmt.Sprintf("stop one of the two, or give it another --actor; this one mints again %v after the other was last heard of, or when it is restarted", n.cfg.tune.twinSilence)
 }
 
 // fencedBy returns the process that fenceTwin was called for, "" if none.
 func (n *Node) fencedBy() bootID {
-	if b := n.twin.Load(); b != nil {
-		return *b
+	t := n.twin.Load()
+	switch {
+	case t == nil:
+		return ""
+	case time.Since(t.heard) < n.cfg.tune.twinSilence:
+		return t.boot
+	case n.twin.CompareAndSwap(t, nil):
+		n.log.Info().Str("older", string(t.boot)).Dur("silent_ms", n.cfg.tune.twinSilence).Msg("the other process is not heard of any more: minting again")
 	}
 	return ""
 }

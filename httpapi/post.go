@@ -11,6 +11,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,7 +43,9 @@ func (n *Node) postGenome(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	if rec.SelfAhead || rec.Pending > 0 {
+	// What found no room in the parking, which somebody may keep full, is
+	// fetched in an order that needs none.
+	if rec.SelfAhead || rec.Pending > 0 || slices.ContainsFunc(rec.Refused, unparked) {
 		n.wantPull(src)
 	}
 	n.pending.note(rec.Pending > 0, time.Now())
@@ -52,6 +55,8 @@ func (n *Node) postGenome(w http.ResponseWriter, r *http.Request) error {
 	n.stampHeads(w)
 	return answerReceipt(w, rec)
 }
+
+func unparked(e *genome.OpError) bool { return e.Code == genome.CodePendingFull }
 
 // A pendingClock tells for how long some op has been parked, at most. The
 // parking itself has no clock.
@@ -302,7 +307,7 @@ func (n *Node) mayMint(ctx context.Context) error {
 		return problem(codeStopping, "this actor is stopping", "")
 	case n.fencedBy() != "":
 		return problem(codeActorInUse, fmt.Sprintf("an older process (boot %s) runs as actor %d; this one mints nothing", n.fencedBy(), n.cfg.Store.Actor),
-			"stop one of the two, or give it another --actor, and restart this one")
+			n.twinHint())
 	}
 	return nil
 }
