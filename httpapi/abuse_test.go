@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/figures"
 )
 
 // allowed are the statuses that a stranger may meet. 500 is not among them.
@@ -168,10 +169,10 @@ func TestAbuse(t *testing.T) {
 	}
 	slices.Sort(waits)
 	p99 := waits[len(waits)*99/100]
-	figure(t, "malformed-requests %d seeds 0-%d, %.0f/s, %d panics; status:count %s", requests, workers-1, float64(requests)/took.Seconds(), n.Counts().Panics, strings.Join(table, " "))
-	figure(t, "abuse-good-p99-ms %.1f of %d good requests meanwhile, wanted is < 50", float64(p99.Microseconds())/1000, len(waits))
-	figure(t, "abuse-heap-MiB %d at most over idle, wanted is < 64", (int64(mostHeap)-before)>>20)
-	figure(t, "abuse-connections %d at most with %d slow clients, allowed are %d", mostConns, slow, maxConns)
+	figures.Tell(t, "malformed-requests %d seeds 0-%d, %.0f/s, %d panics; status:count %s", requests, workers-1, float64(requests)/took.Seconds(), n.Counts().Panics, strings.Join(table, " "))
+	figures.Tell(t, "abuse-good-p99-ms %.1f of %d good requests meanwhile, wanted is < 50", float64(p99.Microseconds())/1000, len(waits))
+	figures.Tell(t, "abuse-heap-MiB %d at most over idle, wanted is < 64", (int64(mostHeap)-before)>>20)
+	figures.Tell(t, "abuse-connections %d at most with %d slow clients, allowed are %d", mostConns, slow, maxConns)
 	for _, s := range []int{200, 202, 400, 403, 404, 405, 409, 413, 415, 421, 422, 426} {
 		if statuses[s] == 0 {
 			t.Errorf("no request was answered %d: the abuser is not nasty enough", s)
@@ -331,7 +332,7 @@ func TestAbuseOnTheWire(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	figure(t, "garbled-connections %d seeds 0-7, %d panics", conns, n.Counts().Panics)
+	figures.Tell(t, "garbled-connections %d seeds 0-7, %d panics", conns, n.Counts().Panics)
 	eventually(t, func() bool { open, _ := n.conns.totals(); return open <= 1 }, why("connections stay open"))
 	if c := n.Counts(); c.Panics != 0 || c.Rejected["unexpected_eof"] == 0 {
 		t.Errorf("%+v", c)

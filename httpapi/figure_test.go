@@ -10,26 +10,6 @@ import (
 	"time"
 )
 
-// figure tells scripts/test.sh what a test measured, as scripts/README.md says.
-// Under -short, which goes with the race detector, nothing is worth telling.
-func figure(t testing.TB, format string, args ...any) {
-	t.Helper()
-	line := "figure: " + fmt.Sprintf(format, args...)
-	t.Log(line)
-	path := os.Getenv("CRDT_GENOME_FIGURES")
-	if path == "" || testing.Short() {
-		return
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteString(line + "\n"); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // amount returns how much of something a test does: the number in an
 // environment variable that scripts/test.sh sets for the nightly figures, or
 // usual.

@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/internal/timing"
 	"crdt-genome/httpapi/rings"
 	"crdt-genome/store"
 )
@@ -313,20 +314,8 @@ func lasts(b genome.Block) []genome.Head {
 	return heads
 }
 
-// sleep waits for d, at once if d ≤ 0; false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
+// sleep waits; false if its context ended first.
+var sleep = timing.Sleep
 
 // flush waits until every peer that can be reached has been sent our ops, or
 // ctx ends. It returns the number of our events that some peer is not known to

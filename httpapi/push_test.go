@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/figures"
 )
 
 // A peer that is away for a day costs next to nothing: no goroutine, no memory
@@ -31,8 +32,8 @@ func TestDeadPeerForADay(t *testing.T) {
 	aloneGoroutines, aloneHeap := awayFor(t, 0, minutes)
 	goroutines, heap := awayFor(t, dead, minutes)
 	goroutines, heap = goroutines-aloneGoroutines, heap-aloneHeap
-	figure(t, "dead-peer-goroutines %d over those of an actor without peers, %d dead for %d days, %d ops", goroutines, dead, days, minutes*opsPerMinute)
-	figure(t, "dead-peer-heap-KiB %d over that of an actor without peers", heap>>10)
+	figures.Tell(t, "dead-peer-goroutines %d over those of an actor without peers, %d dead for %d days, %d ops", goroutines, dead, days, minutes*opsPerMinute)
+	figures.Tell(t, "dead-peer-heap-KiB %d over that of an actor without peers", heap>>10)
 	if goroutines > 10*dead {
 		t.Errorf("%d goroutines more than without peers", goroutines)
 	}
@@ -233,7 +234,7 @@ func TestHundredPeersReturnAtOnce(t *testing.T) {
 				busiest = max(busiest, k-j)
 			}
 		}
-		figure(t, "returning-peer-requests/s %.1f at most to one of %d peers, over 10 s; %d under way at once", float64(busiest)/10, peers, c.most)
+		figures.Tell(t, "returning-peer-requests/s %.1f at most to one of %d peers, over 10 s; %d under way at once", float64(busiest)/10, peers, c.most)
 		if busiest > 20 {
 			t.Errorf("a peer was asked %d times in 10 s", busiest)
 		}

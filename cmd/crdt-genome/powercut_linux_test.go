@@ -16,6 +16,7 @@ import (
 
 	"crdt-genome/genome"
 	"crdt-genome/httpapi"
+	"crdt-genome/httpapi/figures"
 	"crdt-genome/store/faults/powerfs"
 )
 
@@ -57,26 +58,6 @@ func cannotRun(t *testing.T, format string, args ...any) {
 		t.Fatalf(format, args...)
 	}
 	t.Skipf(format, args...)
-}
-
-// tellFigure tells scripts/test.sh what a test measured, as scripts/README.md
-// says.
-func tellFigure(t *testing.T, format string, args ...any) {
-	t.Helper()
-	line := "figure: " + fmt.Sprintf(format, args...)
-	t.Log(line)
-	path := os.Getenv("CRDT_GENOME_FIGURES")
-	if path == "" || testing.Short() {
-		return
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := fmt.Fprintln(f, line); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // start starts the actor and waits until it answers.
@@ -238,7 +219,7 @@ func cycles(t *testing.T, n int, noSync bool) *victim {
 	}
 	v.start()
 	v.examine()
-	tellFigure(t, "power-cuts-of-processes %d seed %d, %d events acknowledged, %d lost, %d pages kept, %d dropped",
+	figures.Tell(t, "power-cuts-of-processes %d seed %d, %d events acknowledged, %d lost, %d pages kept, %d dropped",
 		n, seed, len(v.acked), v.lost, kept, dropped)
 	return v
 }
@@ -276,7 +257,7 @@ func TestKills(t *testing.T) {
 			})
 		}
 	})
-	tellFigure(t, "kills %d, %d events acknowledged, %d lost", each*actors, acked, lost)
+	figures.Tell(t, "kills %d, %d events acknowledged, %d lost", each*actors, acked, lost)
 	if lost > 0 || acked == 0 {
 		t.Errorf("%d of %d acknowledged events are lost", lost, acked)
 	}
@@ -345,7 +326,7 @@ func TestExt4PowerCuts(t *testing.T) {
 		unmount()
 		cutPower(t, d, at, left)
 	}
-	tellFigure(t, "power-cuts-on-ext4 %d seed %d, %d events acknowledged, %d lost, %d pages kept, %d dropped",
+	figures.Tell(t, "power-cuts-on-ext4 %d seed %d, %d events acknowledged, %d lost, %d pages kept, %d dropped",
 		n, seed, len(v.acked), v.lost, kept, dropped)
 	if v.lost > 0 || len(v.acked) == 0 {
 		t.Errorf("%d of %d acknowledged events are lost", v.lost, len(v.acked))

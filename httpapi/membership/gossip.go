@@ -19,6 +19,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/hashicorp/memberlist"
 	"github.com/rs/zerolog"
+
+	"crdt-genome/httpapi/internal/timing"
 )
 
 const (
@@ -232,7 +234,7 @@ func (g *Gossip) joinLoop() {
 			wait = pause.NextBackOff()
 			g.log.Debug().Strs("seeds", targets).Int64("next_try_ms", wait.Milliseconds()).Msg("no member answers")
 		}
-		if !sleep(g.ctx, wait) {
+		if !timing.Sleep(g.ctx, wait) {
 			return
 		}
 	}
@@ -335,7 +337,7 @@ func (g *Gossip) keepLoop() {
 			} else {
 				kept = known
 			}
-			if !sleep(g.ctx, keepEvery) {
+			if !timing.Sleep(g.ctx, keepEvery) {
 				return
 			}
 		}
@@ -354,17 +356,6 @@ func (g *Gossip) known() []string {
 	}
 	slices.Sort(known)
 	return known
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // updateLocked tells who waits that there are new lists. They are made when
