@@ -287,15 +287,20 @@ func TestProcessCatchingUp(t *testing.T) {
 // replica, its ops are no longer answered 2xx; others' ops go on.
 func TestProcessFork(t *testing.T) {
 	h := newHall(t, nil, "0-2")
-	p := h.start(0)
 	one, other := stranger(t, "77@00000001"), stranger(t, "77@00000001")
-	src := store.Source{Via: store.ViaPost}
-	for _, n := range []*Node{p.rest[1].Node, p.lead} {
-		op := insert(t, map[bool]*genome.Genome{true: one, false: other}[n == p.lead], 0, byte(n.cfg.Store.Actor))
-		if _, err := n.actor.Receive(ctx, src, genome.Block{Ops: []genome.Op{op}}); err != nil {
+	// Before they run: else what one has is brought to the other, who then
+	// refuses its own, and there is no fork.
+	for actor, g := range map[genome.ActorID]*genome.Genome{0: one, 2: other} {
+		a, err := store.Open(ctx, store.Config{Data: h.dirs[0], Actor: actor})
+		if err != nil {
 			t.Fatal(err)
 		}
+		rec, err := a.Receive(ctx, store.Source{Via: store.ViaPost}, genome.Block{Ops: []genome.Op{insert(t, g, 0, byte(actor))}})
+		if err = errors.Join(err, a.Close()); err != nil || rec.Applied != 1 {
+			t.Fatalf("actor %d: %+v, %v", actor, rec, err)
+		}
 	}
+	p := h.start(0)
 	c := NewClient(p.lead.URL())
 	var err error
 	post := func(op genome.Op) error {
