@@ -33,7 +33,7 @@ func (f *Figure) Verdict() string {
 	switch {
 	case f.Goal == 0:
 		return ""
-	case f.Most == (f.Value <= f.Goal):
+	case f.Most && f.Value <= f.Goal, !f.Most && f.Value >= f.Goal:
 		return "ok"
 	}
 	return "missed"
