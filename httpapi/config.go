@@ -145,7 +145,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	t := &c.tune
 	t.header, t.body = cmp.Or(t.header, headerTimeout), cmp.Or(t.body, bodyTimeout)
-	t.idle, t.grace = cmp.Or(t.idle, idleTimeout), cmp.Or(t.grace, pullGrace)
+	t.idle, t.grace = cmp.Or(t.idle, idleTimeout), cmp.Or(t.grace, rings.PullGrace)
 	t.twinGrace, t.conns = cmp.Or(t.twinGrace, twinGrace), cmp.Or(t.conns, maxConns)
 	t.twinSilence = cmp.Or(t.twinSilence, twinSilence)
 	t.stall = cmp.Or(t.stall, stallTimeout)

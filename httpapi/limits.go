@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/rings"
 )
 
 // Limits of the server. Each bounds what one stranger can cost us; the comment
@@ -84,12 +85,12 @@ const (
 
 	// backoffFirst and backoffMax bound the full-jitter pause of a sender:
 	// between 0 and 100 ms after the first failure, 0 and 30 s in the end.
-	backoffFirst = 100 * time.Millisecond
-	backoffMax   = 30 * time.Second
+	backoffFirst = rings.PauseFirst
+	backoffMax   = rings.PauseMax
 
 	// probeAfter failures in a row a sender asks for /livez before it sends
 	// a body, and the peer counts as unreachable.
-	probeAfter = 3
+	probeAfter = rings.MeshProbes
 
 	// wakeAtMost: a sender that waits is woken early by a sign of life of its
 	// peer, but not more often than this, or a one-way partition would turn
@@ -98,21 +99,6 @@ const (
 
 	// unreachableEvery is how often a peer that stays away is logged.
 	unreachableEvery = 5 * time.Minute
-
-	// pushPace is the least time between the starts of two POSTs to one peer.
-	// The first op after a pause goes at once; what is minted meanwhile goes
-	// together.
-	pushPace = 5 * time.Millisecond
-
-	// ringPace is the same where members pass on what others minted: on each
-	// of some ten hops, what came meanwhile goes together.
-	ringPace = 200 * time.Millisecond
-
-	// pullGrace is how long an op that push is probably bringing may take.
-	pullGrace = time.Second
-
-	// smallGap is the number of missing ops up to which pullGrace is given.
-	smallGap = 1024
 
 	// slowPass is how long a pull from one peer waits for that from another.
 	slowPass = 2 * time.Second

@@ -178,13 +178,7 @@ func (n *Node) linked() []*peer {
 
 // pace is the least time between two POSTs to one member.
 func (n *Node) pace() time.Duration {
-	switch {
-	case n.cfg.Pace > 0:
-		return n.cfg.Pace
-	case n.relaying():
-		return ringPace
-	}
-	return pushPace
+	return cmp.Or(n.cfg.Pace, rings.Pace(n.relaying()))
 }
 
 // connect begins to exchange ops with p, unless that goes on already.

@@ -314,12 +314,35 @@ func (p *peer) version() genome.Version {
 func (p *peer) delivered(heads []genome.Head) {
 	mine := p.n.actor.Version()
 	p.mu.Lock()
-	for _, h := range heads {
-		p.vv = p.vv.With(genome.Dot{Replica: h.Replica, Seq: h.Seq})
-	}
+	p.vv = raise(p.vv, heads)
 	p.measureLocked(mine)
 	p.mu.Unlock()
 	p.n.watch.bump()
+}
+
+// brought notes that p holds what it sent us: in rings, where it is a
+// neighbour that we would pass that on to. It may be a lie, which costs the
+// liar: it is left to pull.
+func (p *peer) brought(b genome.Block) {
+	heads := lasts(b)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.vv = raise(p.vv, heads)
+}
+
+// raise returns a copy of v that holds each replica's events up to its head.
+func raise(v genome.Version, heads []genome.Head) genome.Version {
+	w := slices.Clone(v)
+	for _, h := range heads {
+		i, ok := slices.BinarySearchFunc(w, h.Replica, func(e genome.VersionEntry, r genome.ReplicaID) int { return cmp.Compare(e.Replica, r) })
+		switch {
+		case ok:
+			w[i].Seq = max(w[i].Seq, h.Seq)
+		case h.Seq > 0:
+			w = slices.Insert(w, i, genome.VersionEntry{Replica: h.Replica, Seq: h.Seq})
+		}
+	}
+	return w
 }
 
 // ask gets the peer's heads and learns from them. It is how every exchange

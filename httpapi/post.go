@@ -48,6 +48,9 @@ func (n *Node) postGenome(w http.ResponseWriter, r *http.Request) error {
 	if rec.SelfAhead || rec.Pending > 0 || slices.ContainsFunc(rec.Refused, unparked) {
 		n.wantPull(src)
 	}
+	if p := n.peer(src.From); src.Known && p != nil && n.relaying() && len(rec.Refused) == 0 {
+		p.brought(block)
+	}
 	n.pending.note(rec.Pending > 0, time.Now())
 	if age, err := strconv.ParseInt(r.Header.Get(headerAge), 10, 64); err == nil && rec.Applied > 0 {
 		n.metrics.age.Observe((time.Duration(age)*time.Millisecond + time.Since(start)).Seconds())

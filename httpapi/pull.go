@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"crdt-genome/genome"
+	"crdt-genome/httpapi/rings"
 	"crdt-genome/store"
 )
 
@@ -25,12 +26,8 @@ func (p *peer) pullLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		grace := p.n.cfg.tune.grace
-		if first {
-			grace = 0 // nobody has pushed to us yet
-		}
 		for try := range pullRetries {
-			err := p.pull(ctx, grace)
+			err := p.pull(ctx, first)
 			if err == nil {
 				first = false
 				p.n.pulled.Store(true)
@@ -56,14 +53,14 @@ func (p *peer) isDown() bool {
 // pull brings us what p has and we lack. It is done in passes: a second one
 // only if other ops have come to p meanwhile. Whatever breaks off is gone on
 // with where it was, since each pass begins with the vector that we have then.
-func (p *peer) pull(ctx context.Context, grace time.Duration) error {
+// first says that nothing has been pulled from p before.
+func (p *peer) pull(ctx context.Context, first bool) error {
 	if err := p.ask(ctx); err != nil {
 		return err
 	}
-	if lag := p.lacked(); lag > 0 && lag <= smallGap && !p.n.selfAhead() {
-		if !sleep(ctx, grace) { // push is probably bringing it
-			return ctx.Err()
-		}
+	lacked := p.lacked()
+	if lacked > 0 && !p.n.selfAhead() && !sleep(ctx, rings.Grace(first, lacked, p.n.cfg.tune.grace)) {
+		return ctx.Err()
 	}
 	start, got := time.Now(), 0
 	for p.lacked() > 0 {
@@ -279,7 +276,7 @@ func (n *Node) pullTimer(ctx context.Context) {
 			wake(p.wakePull)
 			continue
 		}
-		if err := p.pull(ctx, n.cfg.tune.grace); err == nil { // nobody else pulls from it
+		if err := p.pull(ctx, false); err == nil { // nobody else pulls from it
 			n.pulled.Store(true)
 		}
 	}

@@ -47,7 +47,7 @@ func TestPullGoesOnBehindRefusedChunk(t *testing.T) {
 	wantReply(t, post(t, m, jsonOps(t, insert(t, h, 0, 2))), 200, PostReply{Applied: 1})
 	eventually(t, func() bool { p := m.peer(0); p.mu.Lock(); defer p.mu.Unlock(); return p.failures > 0 }, why("nothing was tried"))
 	l.setFaults(nil)
-	if err := m.peer(0).pull(ctx, 0); err != nil {
+	if err := m.peer(0).pull(ctx, true); err != nil {
 		t.Fatal(err)
 	}
 	if !m.actor.Version().Includes(good.Dot) {
@@ -87,7 +87,7 @@ func TestPullFromALiarEnds(t *testing.T) {
 	})
 	n := l.start(0)
 	for range 3 {
-		if err := n.peer(1).pull(ctx, 0); err != nil {
+		if err := n.peer(1).pull(ctx, true); err != nil {
 			t.Fatal(err)
 		}
 	}

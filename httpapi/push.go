@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 
 	"crdt-genome/genome"
 	"crdt-genome/httpapi/internal/timing"
@@ -32,7 +31,7 @@ type pusher struct {
 	cursor uint64 // position in our log up to which all is delivered
 	first  uint64 // position from which on what others minted is passed on
 	boot   bootID // the process that was asked what it holds
-	pause  backoff.ExponentialBackOff
+	pauses int    // since the last success
 
 	idle  bool      // nothing was left to send
 	since time.Time // when the oldest op that is not sent yet was seen in our log
@@ -45,7 +44,7 @@ type pusher struct {
 var errStillParked = errors.New("the peer still lacks earlier ops")
 
 func (p *peer) pushLoop(ctx context.Context) {
-	s := &pusher{peer: p, pause: newBackoff(), since: time.Now(), link: rings.Link{ProbeAfter: probeAfter}}
+	s := &pusher{peer: p, since: time.Now(), link: rings.Link{ProbeAfter: probeAfter}}
 	for ctx.Err() == nil {
 		changed := p.n.actor.Changed() // before looking, so that no commit is missed
 		if p.n.cfg.Bus != nil {
@@ -76,8 +75,11 @@ func (s *pusher) step(ctx context.Context) (more bool, err error) {
 			s.trouble(ctx, err)
 			return false, err
 		}
-		s.link.Answered()
-		return true, s.sync(ctx) // an answer to this counts as a sign of life
+		if s.link.Answered() {
+			return true, s.sync(ctx) // an answer to this counts as a sign of life
+		}
+		s.answeredNow()
+		return true, nil
 	case rings.Ask:
 		return true, s.sync(ctx)
 	}
@@ -119,9 +121,10 @@ func (s *pusher) look() {
 	boot, failures := s.peerState.boot, s.failures
 	s.mu.Unlock()
 	s.link.Saw(failures)
-	s.link.Pace, s.link.ProbeAfter = s.n.pace(), probeAfter
-	if s.n.relaying() {
-		s.link.ProbeAfter = 1 // a body sent in vain is a copy too many
+	relay := s.n.relaying()
+	s.link.Pace, s.link.ProbeAfter = s.n.pace(), rings.Probes(relay)
+	if relay {
+		s.link.Pace = rings.Spread(s.link.Pace, uint64(s.n.cfg.actors.First()), uint64(s.actor))
 	}
 	if boot != s.boot {
 		s.link.Restarted()
@@ -185,7 +188,7 @@ func (s *pusher) send(ctx context.Context, block genome.Block) error {
 	s.answeredNow()
 	if reply.Pending == 0 {
 		s.again = false
-		s.pause.Reset()
+		s.pauses = 0
 		s.delivered(lasts(block))
 		return nil
 	}
@@ -226,7 +229,7 @@ func (s *pusher) judge(ctx context.Context, block genome.Block, err error) error
 		return err
 	}
 	s.answeredNow()
-	s.pause.Reset()
+	s.pauses = 0
 	s.mu.Lock()
 	s.refused += uint64(refusedEvents(block, p))
 	s.mu.Unlock()
@@ -267,7 +270,8 @@ func refusesOps(p *Problem) bool {
 // rest waits before the next try: for a pause of its own choice, or until the
 // peer shows a sign of life.
 func (s *pusher) rest(ctx context.Context, err error) {
-	d := s.pause.NextBackOff()
+	d := rings.Pause(s.pauses, rand.Float64())
+	s.pauses++
 	s.mu.Lock()
 	s.nextTry = d
 	s.mu.Unlock()
@@ -277,7 +281,7 @@ func (s *pusher) rest(ctx context.Context, err error) {
 	select {
 	case <-timer.C:
 	case <-s.wakePush:
-		s.pause.Reset()
+		s.pauses = 0
 	case <-ctx.Done():
 	}
 }

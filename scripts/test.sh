@@ -21,6 +21,7 @@
 # Only at night, or if asked for by name:
 #
 #   schedules random schedules of replicas; see simulate.sh
+#   overlay   simulated members, 1,000 and at night 10,000: copies, POSTs, time
 #   shell     the HTTP server among abusers, slow clients and dead peers, at length
 #   coverage  which statements the tests run; see coverage.sh
 #   shuffle   every test three times in random orders
@@ -36,7 +37,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 70
 
 all=(vet unit race fuzz restart disks powercut netns demo mutants)
-at_night=(schedules shell coverage shuffle)
+at_night=(schedules overlay shell coverage shuffle)
 nightly= layers=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -158,6 +159,10 @@ layer_mutants() {
 }
 
 layer_schedules() { scripts/simulate.sh --schedules "$(size 20000 1000000)"; }
+
+layer_overlay() {
+  CRDT_GENOME_MEMBERS=$(size 1000 10000) go test -count=1 -timeout 3600s -v -run '^(TestLoss|TestChurn)$' ./httpapi/rings/ringsim
+}
 
 layer_powercut() { scripts/powercut.sh --cuts "$(size 300 10000)" --seed "${RANDOM}"; }
 

@@ -23,7 +23,7 @@ func newBenchCmd(a *app) *cobra.Command {
   crdt-genome bench list --against before.json`,
 		RunE: func(cmd *cobra.Command, args []string) error { return unknownCommand(cmd, args[0]) },
 	}
-	cmd.AddCommand(newBenchListCmd(a), newBenchLogCmd(a), newBenchHTTPCmd(a), newBenchSyncCmd(a), newBenchFleetCmd(a))
+	cmd.AddCommand(newBenchListCmd(a), newBenchLogCmd(a), newBenchHTTPCmd(a), newBenchSyncCmd(a), newBenchFleetCmd(a), newBenchRingsCmd(a))
 	return cmd
 }
 

@@ -49,8 +49,15 @@ func (l *Link) Next(now time.Time, something bool) (Step, time.Time) {
 // Posting notes that a POST starts at now.
 func (l *Link) Posting(now time.Time) { l.last = now }
 
-// Answered notes that the other did what was asked: a probe, a question, a POST.
-func (l *Link) Answered() { l.failures, l.rest = 0, time.Time{} }
+// Answered notes that the other did what was asked: a probe, a question, a
+// POST. It returns whether it had been silent for so long that others have
+// brought it much: then it is asked what it holds, and the rest is left to
+// pull. After a failure or two what failed is sent again, as nobody else may.
+func (l *Link) Answered() (ask bool) {
+	ask = l.failures >= MeshProbes
+	l.failures, l.rest = 0, time.Time{}
+	return ask
+}
 
 // Asked notes that it has said what it holds.
 func (l *Link) Asked() { l.asked = true }
