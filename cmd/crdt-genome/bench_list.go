@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"crdt-genome/cmd/internal/report"
 	"crdt-genome/genome/bench"
 )
 
@@ -47,7 +48,7 @@ checks.`,
 		Args: wantArgs(0, 0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.benchList(cmd.Context(), opts) },
 	}
-	opts.addFlags(cmd.Flags())
+	opts.addFlags(cmd.Flags(), 5)
 	cmd.Flags().StringArrayVar(&opts.traceFiles, "trace", nil, "editing trace; may be given more than once")
 	cmd.Flags().StringVar(&opts.traceDir, "traces", "", "folder with traces in sequential/ and concurrent/; all are run")
 	cmd.Flags().StringSliceVar(&opts.sizes, "sizes", []string{"1e5", "1e6"}, "genes of the made-up loads, up to 1e7; 0 leaves these loads out")
@@ -55,14 +56,7 @@ checks.`,
 }
 
 func (a *app) benchList(ctx context.Context, o benchListOptions) error {
-	if err := o.check(); err != nil {
-		return err
-	}
 	sizes, err := geneCounts(o.sizes)
-	if err != nil {
-		return err
-	}
-	before, err := o.before()
 	if err != nil {
 		return err
 	}
@@ -80,11 +74,11 @@ func (a *app) benchList(ctx context.Context, o benchListOptions) error {
 	if len(groups) == 0 {
 		return usageError("", "nothing to measure: no traces, and --sizes 0")
 	}
-	report, err := a.measure(ctx, groups, o.runs)
+	b, err := a.startBench("list", o.benchOptions)
 	if err != nil {
-		return benchError(err)
+		return err
 	}
-	return a.printBench(report, before)
+	return b.end(b.measureList(ctx, groups))
 }
 
 // geneCounts reads --sizes: whole numbers, 1e6 being one too.
@@ -148,23 +142,67 @@ func listGroups(paths []string, sizes []int) (groups [][]bench.Case, err error) 
 	return groups, nil
 }
 
-// measure measures the groups one after the other.
-func (a *app) measure(ctx context.Context, groups [][]bench.Case, runs int) (bench.Report, error) {
-	report := bench.Report{Machine: bench.ThisMachine()}
+// measureList measures the groups one after the other.
+func (b *benchRun) measureList(ctx context.Context, groups [][]bench.Case) error {
 	var done, total uint64
 	for _, g := range groups {
-		total += uint64(len(g) * (runs + 1))
+		total += uint64(len(g) * (b.opts.runs + 1))
 	}
-	progress := a.progress("measuring")
+	progress := b.a.progress("measuring")
 	for _, g := range groups {
-		figures, err := bench.Measure(ctx, g, runs, func(bench.Case) {
+		figures, err := bench.Measure(ctx, g, b.opts.runs, func(bench.Case) {
 			done++
 			progress(done, total)
 		})
-		if err != nil {
-			return report, err
+		for i := range figures {
+			b.addListRows(&figures[i])
 		}
-		report.Figures = append(report.Figures, figures...)
+		if err != nil {
+			return err
+		}
 	}
-	return report, nil
+	return nil
+}
+
+// The kinds of rows of bench list.
+const (
+	kindTime    = "time"
+	kindSize    = "size"
+	kindLatency = "latency"
+)
+
+// addListRows adds what was measured of a case: its times, sizes or latencies.
+func (b *benchRun) addListRows(f *bench.Figure) {
+	row := report.Row{Group: f.Group, Name: f.Name, Ops: f.Ops, Better: report.Less, Baseline: f.Baseline}
+	if len(f.Times) > 0 {
+		r := row
+		r.Kind, r.Unit, r.Values = kindTime, "ms", f.Times
+		r.More = []report.Extra{{Name: "ns/op", Value: f.NSPerOp}, {Name: "ops/s", Value: f.OpsPerS}, {Name: "× rope", Value: f.Rope},
+			{Name: "× median", Value: f.RopeMedian}, {Name: "alloc B/op", Value: f.AllocBytes}}
+		b.report.Add(r)
+	}
+	if n := f.Bytes + f.HeapBytes; n > 0 {
+		r := row
+		r.Kind, r.Unit, r.Values = kindSize, "B", []float64{float64(n)}
+		r.More = []report.Extra{{Name: "bytes each", Value: float64(n) / float64(f.Ops)}}
+		b.report.Add(r)
+	}
+	for _, p := range []struct {
+		name string
+		of   func(bench.Latency) int64
+	}{
+		{"p50", func(l bench.Latency) int64 { return l.P50 }},
+		{"p99", func(l bench.Latency) int64 { return l.P99 }},
+		{"p99.9", func(l bench.Latency) int64 { return l.P999 }},
+		{"most", func(l bench.Latency) int64 { return l.Max }},
+	} {
+		r := row
+		r.Kind, r.Name, r.Unit = kindLatency, f.Name+", "+p.name, "µs"
+		for _, l := range f.Latencies {
+			r.Values = append(r.Values, float64(p.of(l))/1e3)
+		}
+		if len(r.Values) > 0 {
+			b.report.Add(r)
+		}
+	}
 }

@@ -2,18 +2,16 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"crdt-genome/genome/bench"
 	logbench "crdt-genome/store/bench"
 )
 
 type benchLogOptions struct {
+	benchOptions
 	dir       string
 	only      []string
 	appenders []int
@@ -67,6 +65,7 @@ to trust; run it when nothing else uses the disk.`,
 		},
 	}
 	f := cmd.Flags()
+	opts.addFlags(f, 5)
 	f.StringVar(&opts.dir, "dir", ".", "folder on the disk to measure; what is made there is removed again")
 	f.StringSliceVar(&opts.only, "only", nil, "measure only these: appends, batches, starts, checkpoint")
 	f.IntSliceVar(&opts.appenders, "appenders", []int{1, 8, 64, 512}, "how many append at once")
@@ -88,16 +87,7 @@ func (o *benchLogOptions) check() error {
 	if o.mib < 1 || o.mib > maxCheckpointMiB {
 		return usageError("", "--checkpoint-mib %d: must be 1 to %d", o.mib, maxCheckpointMiB)
 	}
-	if st, err := os.Stat(o.dir); err != nil || !st.IsDir() {
-		return usageError("", "--dir %s: no such folder", o.dir)
-	}
 	return nil
-}
-
-// benchLogReply is the JSON of bench log.
-type benchLogReply struct {
-	Machine bench.Machine     `json:"machine"`
-	Figures []logbench.Figure `json:"figures"`
 }
 
 func (a *app) benchLog(ctx context.Context, o benchLogOptions) error {
@@ -108,60 +98,33 @@ func (a *app) benchLog(ctx context.Context, o benchLogOptions) error {
 	if err != nil {
 		return err
 	}
-	reply := benchLogReply{Machine: bench.ThisMachine()}
-	for _, run := range a.logRuns(ctx, o, counts) {
-		figures, err := run()
-		if err != nil {
-			return benchError(err)
-		}
-		reply.Figures = append(reply.Figures, figures...)
-	}
-	if a.opts.json {
-		return a.printJSON(reply)
-	}
-	return a.printLogFigures(reply)
+	return a.benchNodes(ctx, "log", o.benchOptions, o.dir, logParts(o, counts)...)
 }
 
-// logRuns lists what is to be measured.
-func (a *app) logRuns(ctx context.Context, o benchLogOptions, counts []int) (runs []func() ([]logbench.Figure, error)) {
+// logParts lists what is to be measured.
+func logParts(o benchLogOptions, counts []int) (parts []benchPart) {
 	wanted := func(part string) bool { return slices.Contains(o.only, part) }
 	if wanted(partAppends) {
 		for _, n := range o.appenders {
-			runs = append(runs, func() ([]logbench.Figure, error) { return logbench.Appends(ctx, o.dir, n, o.long) })
+			parts = append(parts, each(3*o.long, func(ctx context.Context) ([]logbench.Figure, error) { return logbench.Appends(ctx, o.dir, n, o.long) }))
 		}
 	}
 	if wanted(partBatches) {
-		runs = append(runs, func() ([]logbench.Figure, error) { return logbench.Batches(ctx, o.dir) })
+		parts = append(parts, each(time.Second, func(ctx context.Context) ([]logbench.Figure, error) { return logbench.Batches(ctx, o.dir) }))
 	}
 	if wanted(partStarts) {
 		for _, n := range counts {
 			for _, typing := range []bool{false, true} {
-				runs = append(runs, func() ([]logbench.Figure, error) {
-					return logbench.Starts(ctx, o.dir, n, typing, a.progress("writing a log"))
-				})
+				parts = append(parts, each(time.Second, func(ctx context.Context) ([]logbench.Figure, error) {
+					return logbench.Starts(ctx, o.dir, n, typing, func(uint64, uint64) {})
+				}))
 			}
 		}
 	}
 	if wanted(partCheckpoint) {
-		runs = append(runs, func() ([]logbench.Figure, error) { return logbench.Checkpoint(ctx, o.dir, o.mib, o.long) })
+		parts = append(parts, each(2*o.long, func(ctx context.Context) ([]logbench.Figure, error) {
+			return logbench.Checkpoint(ctx, o.dir, o.mib, o.long)
+		}))
 	}
-	return runs
-}
-
-func (a *app) printLogFigures(reply benchLogReply) error {
-	fmt.Fprintln(a.stdout, reply.Machine)
-	fmt.Fprintln(a.stdout)
-	t := newTable("WHAT", "MEASURED", "VALUE", "UNIT", "GOAL", "VERDICT")
-	for _, f := range reply.Figures {
-		goal := ""
-		if f.Goal > 0 {
-			goal = "≥ "
-			if f.Most {
-				goal = "≤ "
-			}
-			goal += figure(f.Goal)
-		}
-		t.row(f.Group, f.Name, figure(f.Value), f.Unit, goal, f.Verdict())
-	}
-	return t.print(a.stdout)
+	return parts
 }

@@ -23,10 +23,11 @@ import (
 type Kind uint8
 
 const (
-	Timed Kind = iota // how long it takes
-	Rope              // the same, of the rope that the others of the group are measured by
-	Size              // how many bytes an encoding has
-	Heap              // how many bytes of memory the outcome holds
+	Timed   Kind = iota // how long it takes
+	Rope                // the same, of the rope that the others of the group are measured by
+	Size                // how many bytes an encoding has
+	Heap                // how many bytes of memory the outcome holds
+	Control             // how long it takes, of what says something of the machine only
 )
 
 // A Case is one thing to measure.
@@ -47,32 +48,32 @@ type Case struct {
 // A Figure is what was measured of a case. Times are absent from a size, and
 // sizes from what has none.
 type Figure struct {
-	Group      string   `json:"group"`
-	Name       string   `json:"name"`
-	Ops        int      `json:"ops"`
-	Runs       int      `json:"runs"`
-	MinMS      float64  `json:"min_ms,omitempty"`
-	MedianMS   float64  `json:"median_ms,omitempty"`
-	MaxMS      float64  `json:"max_ms,omitempty"`
-	NSPerOp    float64  `json:"ns_per_op,omitempty"`    // of the fastest run
-	OpsPerS    float64  `json:"ops_per_s,omitempty"`    // of the fastest run
-	Rope       float64  `json:"rope,omitempty"`         // fastest / the rope's fastest
-	RopeMedian float64  `json:"rope_median,omitempty"`  // median / the rope's median
-	Bytes      int      `json:"bytes,omitempty"`        // of the encoding
-	PerOp      float64  `json:"bytes_per_op,omitempty"` // Bytes / Ops
-	HeapBytes  int      `json:"heap_bytes,omitempty"`
-	PerGene    float64  `json:"heap_bytes_per_gene,omitempty"`
-	Allocs     float64  `json:"allocs_per_op,omitempty"`      // of the last run
-	AllocBytes float64  `json:"alloc_bytes_per_op,omitempty"` // of the last run
-	Latency    *Latency `json:"latency_ns,omitempty"`         // of the run with the least p99.9
+	Group      string
+	Name       string
+	Ops        int
+	Runs       int
+	Baseline   bool      // a rope, or a control: what others are compared with
+	Times      []float64 // ms of CPU time, of each run in order
+	MinMS      float64
+	MedianMS   float64
+	MaxMS      float64
+	NSPerOp    float64 // of the fastest run
+	OpsPerS    float64 // of the fastest run
+	Rope       float64 // fastest / the rope's fastest
+	RopeMedian float64 // median / the rope's median
+	Bytes      int     // of the encoding
+	PerOp      float64 // Bytes / Ops
+	HeapBytes  int
+	PerGene    float64
+	Allocs     float64   // per op, of the last run
+	AllocBytes float64   // per op, of the last run
+	Latency    *Latency  // of the run with the least p99.9
+	Latencies  []Latency // of each run in order
 }
 
 // A Latency is how long single ops take, in nanoseconds.
 type Latency struct {
-	P50  int64 `json:"p50"`
-	P99  int64 `json:"p99"`
-	P999 int64 `json:"p99_9"`
-	Max  int64 `json:"max"`
+	P50, P99, P999, Max int64
 }
 
 // latencyOf returns the percentiles of took, which it sorts.
@@ -92,13 +93,14 @@ type sample struct {
 }
 
 // Measure runs each case the given number of times, in turns, after a first
-// run of each that is not counted. ran, if not nil, is told of every run.
+// run of each that is not counted. ran, if not nil, is told of every run. If
+// ctx ends, it returns ctx's error with the figures of what has been measured.
 func Measure(ctx context.Context, cases []Case, runs int, ran func(Case)) ([]Figure, error) {
 	samples := make([][]sample, len(cases))
 	for round := range runs + 1 {
 		for i, c := range cases {
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return figuresOf(cases, samples), err
 			}
 			s, err := c.run()
 			if err != nil {
@@ -112,21 +114,33 @@ func Measure(ctx context.Context, cases []Case, runs int, ran func(Case)) ([]Fig
 			}
 		}
 	}
-	figures := make([]Figure, len(cases))
+	return figuresOf(cases, samples), nil
+}
+
+// figuresOf sums up what has been measured, and compares it with the ropes.
+func figuresOf(cases []Case, samples [][]sample) (figures []Figure) {
 	ropes := map[string]Figure{}
+	var timed []int // of figures
 	for i, c := range cases {
-		figures[i] = c.figure(samples[i])
-		if c.Kind == Rope {
-			ropes[c.Group] = figures[i]
+		if len(samples[i]) == 0 {
+			continue
 		}
+		f := c.figure(samples[i])
+		switch c.Kind {
+		case Rope:
+			ropes[c.Group] = f
+		case Timed:
+			timed = append(timed, len(figures))
+		}
+		figures = append(figures, f)
 	}
-	for i := range figures {
+	for _, i := range timed {
 		f := &figures[i]
-		if rope, ok := ropes[f.Group]; ok && cases[i].Kind == Timed {
+		if rope, ok := ropes[f.Group]; ok {
 			f.Rope, f.RopeMedian = f.MinMS/rope.MinMS, f.MedianMS/rope.MedianMS
 		}
 	}
-	return figures, nil
+	return figures
 }
 
 // run runs c once, with a collected heap and the collector at rest: what the
@@ -157,7 +171,7 @@ func (c Case) run() (sample, error) {
 // figure sums up the runs of c.
 func (c Case) figure(samples []sample) Figure {
 	last := samples[len(samples)-1]
-	f := Figure{Group: c.Group, Name: c.Name, Ops: c.Ops, Runs: len(samples)}
+	f := Figure{Group: c.Group, Name: c.Name, Ops: c.Ops, Runs: len(samples), Baseline: c.Kind == Rope || c.Kind == Control}
 	ops := float64(c.Ops)
 	if c.Kind == Heap {
 		f.HeapBytes, f.PerGene = last.bytes, float64(last.bytes)/ops
@@ -165,8 +179,11 @@ func (c Case) figure(samples []sample) Figure {
 	}
 	f.Bytes, f.PerOp = last.bytes, float64(last.bytes)/ops
 	for _, s := range samples {
-		if l := s.latency; l != nil && (f.Latency == nil || l.P999 < f.Latency.P999) {
-			f.Latency = l
+		if l := s.latency; l != nil {
+			f.Latencies = append(f.Latencies, *l)
+			if f.Latency == nil || l.P999 < f.Latency.P999 {
+				f.Latency = l
+			}
 		}
 	}
 	if c.Kind == Size || f.Latency != nil { // then the clock is what takes the time
@@ -176,6 +193,7 @@ func (c Case) figure(samples []sample) Figure {
 	for i, s := range samples {
 		times[i] = float64(s.took.Nanoseconds()) / 1e6
 	}
+	f.Times = slices.Clone(times)
 	slices.Sort(times)
 	f.MinMS, f.MedianMS, f.MaxMS = times[0], times[len(times)/2], times[len(times)-1]
 	f.NSPerOp, f.OpsPerS = f.MinMS*1e6/ops, ops*1e3/f.MinMS

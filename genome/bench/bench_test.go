@@ -179,13 +179,22 @@ func TestWrongOutcome(t *testing.T) {
 	}
 }
 
-// TestMeasureEnds wants a measurement to end with its context.
+// TestMeasureEnds wants a measurement to end with its context, and to return
+// what it has.
 func TestMeasureEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cases := bench.RandomCases(10, 1)
-	_, err := bench.Measure(ctx, cases, 1000, func(bench.Case) { cancel() })
+	ran := 0
+	figures, err := bench.Measure(ctx, cases, 1000, func(bench.Case) {
+		if ran++; ran == len(cases)+2 { // two after the warm-up
+			cancel()
+		}
+	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v, want canceled", err)
+	}
+	if len(figures) != 2 || figures[1].Runs != 1 || figures[1].Name != cases[1].Name {
+		t.Errorf("%d figures %+v, want those of the first two cases", len(figures), figures)
 	}
 }
 
@@ -255,50 +264,6 @@ func TestFileCases(t *testing.T) {
 	}
 	if _, err := bench.FileCases(filepath.Join(dir, "absent.json")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("absent file: %v", err)
-	}
-}
-
-func TestAgainst(t *testing.T) {
-	figure := func(lo, median, hi float64) bench.Report {
-		return bench.Report{Figures: []bench.Figure{{Group: "g", Name: "n", Ops: 1, MinMS: lo, MedianMS: median, MaxMS: hi}}}
-	}
-	size := func(bytes, heap int) bench.Report {
-		return bench.Report{Figures: []bench.Figure{{Group: "g", Name: "n", Ops: 1, Bytes: bytes, HeapBytes: heap}}}
-	}
-	for _, tc := range []struct {
-		name        string
-		before, now bench.Report
-		want        string
-		ratio       float64
-	}{
-		{"faster", figure(4, 5, 6), figure(1, 2, 3), bench.Better, 0.4},
-		{"slower", figure(1, 2, 3), figure(4, 5, 6), bench.Worse, 2.5},
-		{"overlap", figure(1, 2, 4), figure(3, 4, 5), bench.Unclear, 2},
-		{"smaller", size(10, 0), size(9, 0), bench.Better, 0.9},
-		{"larger", size(0, 10), size(0, 11), bench.Worse, 1.1},
-		{"same size", size(7, 0), size(7, 0), bench.Same, 1},
-	} {
-		changes := tc.now.Against(tc.before)
-		if len(changes) != 1 || changes[0].Verdict != tc.want || changes[0].Ratio != tc.ratio {
-			t.Errorf("%s: %+v, want %s %v", tc.name, changes, tc.want, tc.ratio)
-		}
-	}
-	other := figure(1, 2, 3)
-	other.Figures[0].Ops = 2
-	if changes := other.Against(figure(1, 2, 3)); changes != nil {
-		t.Errorf("figures of different loads compared: %+v", changes)
-	}
-}
-
-func TestReadReport(t *testing.T) {
-	for _, in := range []string{"", "[]", "{}", `{"figures":[]}`} {
-		if _, err := bench.ReadReport(strings.NewReader(in)); err == nil {
-			t.Errorf("ReadReport(%q) is no error", in)
-		}
-	}
-	r, err := bench.ReadReport(strings.NewReader(`{"machine":{"cpu":"x"},"figures":[{"group":"g","name":"n","ops":1}]}`))
-	if err != nil || r.Machine.CPU != "x" || len(r.Figures) != 1 {
-		t.Errorf("ReadReport = %+v, %v", r, err)
 	}
 }
 

@@ -94,7 +94,7 @@ func (g *group) equal(ctx context.Context, ops uint64) error {
 				first = st
 			}
 			if st.Digest != first.Digest {
-				return fmt.Errorf("%v and %v hold the same %d ops and differ", n.URL(), g.nodes[0].URL(), ops)
+				return fmt.Errorf("%w: %v and %v hold the same %d ops and differ", logbench.ErrWrong, n.URL(), g.nodes[0].URL(), ops)
 			}
 		}
 		if same {

@@ -3,7 +3,8 @@
 // snapshot, which holds no deleted text.
 import { readFileSync } from 'node:fs';
 
-const { figures } = JSON.parse(readFileSync(0));
+// A row holds a case's times, another one its size.
+const { rows: measured } = JSON.parse(readFileSync(0));
 
 const rows = [
   ['crdt-genome', 'local', 'genome, local'],
@@ -16,16 +17,17 @@ const rows = [
   ['rope, no CRDT', 'local', 'rope, no CRDT'],
 ];
 
-for (const trace of new Set(figures.map((f) => f.group))) {
-  const find = (name) => {
-    const f = figures.find((f) => f.group === trace && f.name === name);
-    if (!f) throw new Error(`no figure "${name}" of ${trace}: bench list and ours.mjs disagree`);
-    return f;
+for (const trace of new Set(measured.map((r) => r.group))) {
+  const find = (name, unit = 'ms') => {
+    const r = measured.find((r) => r.group === trace && r.name === name && r.unit === unit);
+    if (!r) throw new Error(`no ${unit} of "${name}" of ${trace}: bench list and ours.mjs disagree`);
+    return r;
   };
+  const sizeOf = (name) => measured.find((r) => r.group === trace && r.name === name && r.unit === 'B')?.median;
   const edits = find('rope, no CRDT').ops;
   for (const [peer, what, name, sized] of rows) {
     const f = find(name);
-    const bytes = find(sized ?? name).bytes;
-    console.log(JSON.stringify({ trace, peer, what, edits, runs: f.runs, min_ms: f.min_ms, median_ms: f.median_ms, bytes }));
+    const bytes = sized ? find(sized, 'B').median : sizeOf(name);
+    console.log(JSON.stringify({ trace, peer, what, edits, runs: f.values.length, min_ms: f.min, median_ms: f.median, bytes }));
   }
 }

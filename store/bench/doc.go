@@ -12,6 +12,7 @@ package bench
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -26,7 +27,12 @@ type Figure struct {
 	Unit  string  `json:"unit"`
 	Goal  float64 `json:"goal,omitempty"` // 0: none
 	Most  bool    `json:"most,omitempty"` // the goal is not to be exceeded; else it is to be reached
+
+	Baseline bool `json:"baseline,omitempty"` // of what only writes: to compare with
 }
+
+// ErrWrong reports that a run ended with another state than it must.
+var ErrWrong = errors.New("the final state is wrong")
 
 // Verdict returns "ok", "missed", or nothing where there is no goal.
 func (f *Figure) Verdict() string {
