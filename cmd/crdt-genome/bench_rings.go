@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -17,8 +18,12 @@ const (
 	goalCopies   = 3.5
 )
 
+// simulates is about what a simulation takes.
+const simulates = 5 * time.Second
+
 func newBenchRingsCmd(a *app) *cobra.Command {
 	cfg := ringsim.Config{}
+	var o benchOptions
 	var long time.Duration
 	cmd := &cobra.Command{
 		Use:   "rings",
@@ -36,14 +41,20 @@ same seed gives the same figures.`,
 			}
 			cfg.Edits = max(1, int(cfg.Rate*long.Seconds()))
 			cfg.Authors = min(cfg.Authors, cfg.Members)
-			r, err := ringsim.Run(cmd.Context(), cfg)
-			if err != nil {
-				return usageError("", "bench rings: %v", err)
-			}
-			return a.benchNodes(".", func() ([]logbench.Figure, error) { return ringFigures(&cfg, r), nil })
+			return a.benchNodes(cmd.Context(), "rings", o, ".", each(simulates, func(ctx context.Context) ([]logbench.Figure, error) {
+				r, err := ringsim.Run(ctx, cfg)
+				if err != nil && ctx.Err() == nil {
+					err = usageError("", "bench rings: %v", err)
+				}
+				if err != nil {
+					return nil, err
+				}
+				return ringFigures(&cfg, r), nil
+			}))
 		},
 	}
 	f := cmd.Flags()
+	o.addFlags(f, 1)
 	f.IntVar(&cfg.Members, "members", 1000, "members at the start")
 	f.IntVar(&cfg.Authors, "authors", 100, "members that edit")
 	f.Float64Var(&cfg.Rate, "rate", 1000, "edits a second in all")
