@@ -3,6 +3,7 @@ package genome_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"testing"
@@ -134,6 +135,11 @@ func TestVersion(t *testing.T) {
 		}
 		if v.Covers(w) != covers || v.Equal(w) != (covers && len(sv) == len(sw)) || v.Ops() != uint64(len(sv)) {
 			t.Fatalf("%v, %v: Covers %v, Equal %v, Ops %d", v, w, v.Covers(w), v.Equal(w), v.Ops())
+		}
+		all := maps.Clone(sv)
+		maps.Copy(all, sw)
+		if got := v.Merge(w); !maps.Equal(set(got), all) || !got.Equal(w.Merge(v)) {
+			t.Fatalf("%v.Merge(%v) = %v", v, w, got)
 		}
 		if got := set(v.Common(w)); fmt.Sprint(got) != fmt.Sprint(both) {
 			t.Fatalf("%v.Common(%v) = %v", v, w, v.Common(w))

@@ -59,6 +59,33 @@ func (v Version) With(d Dot) Version {
 	return w
 }
 
+// Merge returns what v or other holds: the entrywise maximum. O(replicas of
+// both); neither is changed.
+func (v Version) Merge(other Version) Version {
+	if len(v) == 0 || len(other) == 0 {
+		return slices.Concat(v, other)
+	}
+	w := make(Version, 0, max(len(v), len(other)))
+	for len(v) > 0 && len(other) > 0 {
+		a, b := v[0], other[0]
+		if a.Replica <= b.Replica {
+			v = v[1:]
+		}
+		if b.Replica <= a.Replica {
+			other = other[1:]
+		}
+		switch {
+		case a.Replica < b.Replica:
+			w = append(w, a)
+		case b.Replica < a.Replica:
+			w = append(w, b)
+		default:
+			w = append(w, VersionEntry{a.Replica, max(a.Seq, b.Seq)})
+		}
+	}
+	return append(append(w, v...), other...)
+}
+
 // Covers reports whether v holds everything that other holds. O(r log r), r
 // being the replicas; so are Common and Lacks.
 func (v Version) Covers(other Version) bool {

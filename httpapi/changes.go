@@ -289,9 +289,7 @@ func (s *changeStream) actor(a *ActorView, now time.Time) error {
 	}
 	vv := a.VV
 	if known && last.boot == a.Boot { // an answer that was overtaken may show less than is known
-		for _, e := range last.vv {
-			vv = vv.With(genome.Dot(e))
-		}
+		vv = vv.Merge(last.vv)
 	}
 	s.actors[a.Actor] = told{b, vv, a.Boot, now}
 	if known && !a.Self {

@@ -14,6 +14,15 @@ const (
 	// room for 4,096 ops of 256 bytes. More: 413 body_too_large.
 	maxBody = 1 << 20
 
+	// maxVector is the size of the body of POST /v1/ops/query: a vector of
+	// genome.MaxReplicas, at the most that one takes. So whatever a group holds,
+	// its members can ask each other for it. More: 413 body_too_large.
+	maxVector = 48 << 20
+
+	// maxVectors is how many bodies above maxBody are read at a time. More: 503
+	// busy.
+	maxVectors = 2
+
 	// maxHeader is the size of a request's header: the longest we send is a
 	// vector of maxQuery bytes. More: 431, by net/http.
 	maxHeader = 16 << 10

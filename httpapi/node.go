@@ -50,6 +50,7 @@ type Node struct {
 
 	fetching chan struct{}        // capacity 1: one pull at a time; see pass
 	streams  chan struct{}        // capacity maxStreams: followed logs
+	vectors  chan struct{}        // capacity maxVectors: bodies above maxBody
 	joined   chan struct{}        // closed when peers have been asked about ourselves
 	pulled   atomic.Bool          // one pull has been complete
 	stopping atomic.Bool          // nothing is minted any more
@@ -185,7 +186,7 @@ func newNode(ctx context.Context, cfg Config, actor *store.Actor, m *metrics) (*
 	now := time.Now()
 	n := &Node{cfg: cfg, log: cfg.Log, cluster: cfg.Store.Cluster, boot: newBootID(now), started: now, actor: actor, ln: ln,
 		url: strings.TrimSuffix(cfg.Advertise, "/"), mutator: newMutator(cfg.Mutate, cfg.Store.Actor), older: newOlderDigests(), watch: newWatch(),
-		fetching: make(chan struct{}, 1), streams: make(chan struct{}, maxStreams), joined: make(chan struct{}),
+		fetching: make(chan struct{}, 1), streams: make(chan struct{}, maxStreams), vectors: make(chan struct{}, maxVectors), joined: make(chan struct{}),
 		closing: make(chan struct{}), hurry: make(chan struct{}), stuck: make(chan struct{}), done: make(chan struct{})}
 	if n.cluster == "" {
 		n.cluster = defaultCluster

@@ -331,18 +331,13 @@ func (p *peer) brought(b genome.Block) {
 }
 
 // raise returns a copy of v that holds each replica's events up to its head.
+// The heads may come in any order and name a replica again.
 func raise(v genome.Version, heads []genome.Head) genome.Version {
-	w := slices.Clone(v)
-	for _, h := range heads {
-		i, ok := slices.BinarySearchFunc(w, h.Replica, func(e genome.VersionEntry, r genome.ReplicaID) int { return cmp.Compare(e.Replica, r) })
-		switch {
-		case ok:
-			w[i].Seq = max(w[i].Seq, h.Seq)
-		case h.Seq > 0:
-			w = slices.Insert(w, i, genome.VersionEntry{Replica: h.Replica, Seq: h.Seq})
-		}
-	}
-	return w
+	heads = slices.Clone(heads)
+	slices.SortFunc(heads, func(a, b genome.Head) int { // the latest of a replica first
+		return cmp.Or(cmp.Compare(a.Replica, b.Replica), cmp.Compare(b.Seq, a.Seq))
+	})
+	return v.Merge(versionOf(slices.CompactFunc(heads, func(a, b genome.Head) bool { return a.Replica == b.Replica })))
 }
 
 // ask gets the peer's heads and learns from them. It is how every exchange

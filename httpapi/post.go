@@ -112,7 +112,12 @@ func hash16(h uint64) string { return fmt.Sprintf("%016x", h) }
 
 // readBody reads all of a body, decompressed, within the limits.
 func (n *Node) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	var body io.Reader = http.MaxBytesReader(w, r.Body, maxBody)
+	return n.readUpTo(w, r, maxBody)
+}
+
+// readUpTo is readBody with another limit.
+func (n *Node) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	var body io.Reader = http.MaxBytesReader(w, r.Body, limit)
 	switch enc := strings.ToLower(strings.Join(r.Header.Values("Content-Encoding"), ",")); enc {
 	case "", "identity":
 	case "gzip":
@@ -120,15 +125,15 @@ func (n *Node) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 		if err != nil {
 			return nil, bodyProblem(err)
 		}
-		body = io.LimitReader(z, maxBody+1)
+		body = io.LimitReader(z, limit+1)
 	default: // also gzip twice over
 		p := problem(codeBadEncodingName, fmt.Sprintf("Content-Encoding %q", enc), "send gzip, once, or nothing")
 		p.close = true
 		return nil, p
 	}
 	data, err := io.ReadAll(body)
-	if err == nil && len(data) > maxBody {
-		err = &http.MaxBytesError{Limit: maxBody}
+	if err == nil && int64(len(data)) > limit {
+		err = &http.MaxBytesError{Limit: limit}
 	}
 	if err != nil {
 		return nil, bodyProblem(err)

@@ -196,11 +196,11 @@ func opProblem(e *genome.OpError) *Problem {
 // bodyProblem maps an error of reading a request's body.
 func bodyProblem(err error) *Problem {
 	var p *Problem
-	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	size, tooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {
 	case errors.As(err, &p):
 	case tooLarge:
-		p = problem(codeBodyTooLarge, fmt.Sprintf("a body has at most %d bytes, also after decompression", maxBody), "send fewer ops at a time")
+		p = problem(codeBodyTooLarge, fmt.Sprintf("a body has at most %d bytes, also after decompression", size.Limit), "send fewer ops at a time")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		p = problem(codeBodyTimeout, fmt.Sprintf("a body must arrive within %v", bodyTimeout), "")
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):

@@ -137,9 +137,7 @@ func (s *pass) fetch(ctx context.Context, chunks chan<- genome.Block) error {
 			return err
 		}
 		before := seen.Ops()
-		for _, h := range lasts(block) {
-			seen = seen.With(genome.Dot{Replica: h.Replica, Seq: h.Seq})
-		}
+		seen = raise(seen, lasts(block))
 		more = more && seen.Ops() > before // or it could keep us here for ever
 		select {
 		case chunks <- block:

@@ -2,8 +2,11 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -398,5 +401,56 @@ func TestStopFlushes(t *testing.T) {
 	}
 	if len(l.logs[0].lines(`"message":"stopped"`, `"unsent":0`, `"ops":100`)) != 1 {
 		t.Errorf("the log does not say so: %s", l.logs[0].lines("stopped"))
+	}
+}
+
+// A group of so many replicas that a vector of them is larger than any other
+// body: its members still ask each other for what they lack.
+func TestPullLongVector(t *testing.T) {
+	l := newLab(t, 2, quiet)
+	n := l.start(0)
+	const each, batches = 4000, 13
+	for k := range batches {
+		var ops []genome.Op
+		for i := range each {
+			at := func(i int) genome.ReplicaID { return genome.NewReplicaID(genome.ActorID(1<<31+i), 0xffffffff) }
+			parent := genome.Root
+			if j := k*each + i; j > 0 { // not all at one place, which would be slow
+				parent = genome.GeneID{Replica: at((j - 1) / 2)}
+			}
+			ops = append(ops, genome.Op{Kind: genome.Insert, Dot: genome.Dot{Replica: at(k*each + i), Seq: 1}, Ref: parent, Side: genome.Right, Genes: []byte{1}})
+		}
+		if rec, err := n.actor.Receive(ctx, store.Source{Via: store.ViaPost}, genome.Block{Ops: ops}); err != nil || rec.Applied != each {
+			t.Fatal(rec, err)
+		}
+	}
+	if v, err := json.Marshal(n.actor.Version()); err != nil || len(v) <= maxBody {
+		t.Fatalf("a vector of %d bytes shows nothing", len(v))
+	}
+	l.start(1)
+	l.waitEqual()
+	if _, err := n.Cluster(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// Only a few bodies of that size are read at a time, and none for other ends.
+func TestLongBodies(t *testing.T) {
+	n := alone(t, nil)
+	long := append([]byte(`{"limit":1,"since":{}}`), bytes.Repeat([]byte(" "), maxBody)...)
+	if a := ask(t, n, "POST", "/v1/ops/query", long, "Content-Type", typeJSON); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	wantProblem(t, n, ask(t, n, "POST", "/v1/edit", long, "Content-Type", typeJSON), 413, codeBodyTooLarge)
+	for range maxVectors {
+		n.vectors <- struct{}{}
+	}
+	// Not over a connection, which is closed while it still sends.
+	err := n.queryOps(httptest.NewRecorder(), httptest.NewRequest("POST", "/v1/ops/query", bytes.NewReader(long)))
+	if p, ok := errors.AsType[*Problem](err); !ok || p.Code != codeBusy {
+		t.Errorf("one too many: %v", err)
+	}
+	if a := ask(t, n, "POST", "/v1/ops/query", `{"since":{}}`, "Content-Type", typeJSON); a.status != 200 {
+		t.Errorf("a short one: %d %s", a.status, a.body)
 	}
 }

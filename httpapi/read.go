@@ -110,9 +110,20 @@ func (n *Node) getOps(w http.ResponseWriter, r *http.Request) error {
 	return n.answerOps(w, r, OpsQuery{Since: since, Limit: int(limit)})
 }
 
-// queryOps is getOps for vectors that are too long for a URL.
+// queryOps is getOps for vectors that are too long for a URL. One that is longer
+// than any other body may be must say so before.
 func (n *Node) queryOps(w http.ResponseWriter, r *http.Request) error {
-	body, err := n.readBody(w, r)
+	limit := int64(maxBody)
+	if r.ContentLength > maxBody {
+		select {
+		case n.vectors <- struct{}{}:
+			defer func() { <-n.vectors }()
+			limit = maxVector
+		default:
+			return problem(codeBusy, fmt.Sprintf("%d vectors of this size are being looked at", maxVectors), "try again")
+		}
+	}
+	body, err := n.readUpTo(w, r, limit)
 	if err != nil {
 		return err
 	}

@@ -359,9 +359,7 @@ func (n *Node) clusterReply(ctx context.Context) (ClusterReply, error) {
 	}
 	all, peers := st.Version, n.peers()
 	for _, p := range peers {
-		for _, e := range p.version() {
-			all = all.With(genome.Dot(e))
-		}
+		all = all.Merge(p.version())
 	}
 	self := ActorStatus{Actor: n.cfg.Store.Actor, URL: n.url, Self: true, State: StateEqual, Ops: st.Ops, Genes: len(st.Genes),
 		Digest: st.Digest.String(), Replica: n.actor.Replica().String(), Boot: string(n.boot), VV: st.Version,

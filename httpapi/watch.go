@@ -246,12 +246,20 @@ func (v *ClusterView) hear(from genome.ActorID, said []ActorStatus, fresh bool) 
 			a.Through = append(a.Through, from)
 		}
 		if a.Boot == "" || a.Boot == s.Boot || s.Self {
-			for _, e := range s.VV {
-				a.VV = a.VV.With(genome.Dot(e))
-			}
+			a.VV = a.VV.Merge(s.VV)
 			a.Ops, a.Boot = a.VV.Ops(), cmp.Or(a.Boot, s.Boot)
 		}
 	}
+}
+
+// of returns what v has of actor's replicas. They are beside each other.
+func of(v genome.Version, actor genome.ActorID) genome.Version {
+	i, _ := slices.BinarySearchFunc(v, actor, func(e genome.VersionEntry, a genome.ActorID) int { return cmp.Compare(e.Replica.Actor(), a) })
+	k := i
+	for k < len(v) && v[k].Replica.Actor() == actor {
+		k++
+	}
+	return v[i:k]
 }
 
 // judge says what each actor lacks, and the verdict over all. Of an actor that
@@ -259,18 +267,14 @@ func (v *ClusterView) hear(from genome.ActorID, said []ActorStatus, fresh bool) 
 func (v *ClusterView) judge() {
 	var all genome.Version
 	for _, a := range v.actors {
-		for _, e := range a.VV {
-			all = all.With(genome.Dot(e))
-		}
+		all = all.Merge(a.VV)
 	}
 	diverged, lacking := false, false
 	var near, far []genome.ActorID
 	for i := range v.actors {
 		a := &v.actors[i]
-		for _, e := range all { // an author holds what it has written, whoever told us of it
-			if !a.Self && e.Replica.Actor() == a.Actor && len(a.VV) > 0 {
-				a.VV = a.VV.With(genome.Dot(e))
-			}
+		if !a.Self && len(a.VV) > 0 { // an author holds what it has written, whoever told us of it
+			a.VV = a.VV.Merge(of(all, a.Actor))
 		}
 		a.setLacks(all)
 		known, reached := a.Self || a.Boot != "", a.reached()

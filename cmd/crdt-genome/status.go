@@ -99,9 +99,7 @@ func statusSentence(c httpapi.ClusterReply) string {
 	parts := []string{fmt.Sprintf("%d of %d equal", c.Equal, c.Of)}
 	var all genome.Version
 	for _, s := range c.Actors {
-		for _, e := range s.VV {
-			all = all.With(genome.Dot(e))
-		}
+		all = all.Merge(s.VV)
 	}
 	n := newNames(all)
 	for _, s := range c.Actors {

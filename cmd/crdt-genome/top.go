@@ -148,9 +148,7 @@ func (m *topModel) take(l topLook) {
 		m.byActor = map[genome.ActorID][]uint64{}
 	}
 	for _, s := range l.cluster.Actors {
-		for _, e := range s.VV {
-			all = all.With(genome.Dot(e))
-		}
+		all = all.Merge(s.VV)
 		worst = max(worst, s.LacksOps)
 		m.byActor[s.Actor] = keepLast(append(m.byActor[s.Actor], s.Ops), topHistory)
 	}
@@ -255,9 +253,7 @@ func (m *topModel) matrix() string {
 	lacks := map[genome.ActorID]map[genome.ActorID]uint64{}
 	var all genome.Version
 	for _, s := range m.last.cluster.Actors {
-		for _, e := range s.VV {
-			all = all.With(genome.Dot(e))
-		}
+		all = all.Merge(s.VV)
 	}
 	var b strings.Builder
 	b.WriteString("LACKS by author ")

@@ -54,9 +54,7 @@ func judge(members []member) judgement {
 			continue
 		}
 		v := m.view.version
-		for _, e := range v {
-			j.all = j.all.With(genome.Dot(e))
-		}
+		j.all = j.all.Merge(v)
 		if j.common = j.common.Common(v); first {
 			j.common, first = v, false
 		}
