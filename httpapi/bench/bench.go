@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -108,6 +110,43 @@ func (g *group) equal(ctx context.Context, ops uint64) error {
 	}
 }
 
+// served compares what the nodes answer to GET /genome with the genome that
+// they hold.
+func (g *group) served(ctx context.Context) error {
+	for _, n := range g.nodes {
+		st, err := n.Actor().State(ctx)
+		if err != nil {
+			return err
+		}
+		got, err := get(ctx, n.URL()+"/genome", int64(len(st.Hex)))
+		if err != nil {
+			return err
+		}
+		if got != st.Hex {
+			return fmt.Errorf("%w: %v serves another genome than it holds", logbench.ErrWrong, n.URL())
+		}
+	}
+	return nil
+}
+
+// get returns the body of an answer, up to one byte more than wanted.
+func get(ctx context.Context, url string, want int64) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, want+1))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answered %s", url, resp.Status)
+	}
+	return string(body), err
+}
+
 // Edits lets actors edit for a while at rate edits a second in all, at random
 // places, and waits until all are equal.
 func Edits(ctx context.Context, dir string, actors, rate int, long time.Duration) (figures []logbench.Figure, err error) {
@@ -124,10 +163,19 @@ func Edits(ctx context.Context, dir string, actors, rate int, long time.Duration
 	each := max(1, int(float64(rate)*long.Seconds()/float64(actors)))
 	every := long / time.Duration(each)
 	failedBefore := g.failed()
-	start := time.Now()
+	w := newArrivals(g.nodes, lookClosely)
+	durable := &times{}
+	cpu, start := processTime(), time.Now()
+	stop := w.watch(ctx)
+	defer stop()
 	eg, ectx := errgroup.WithContext(ctx)
 	for i, n := range g.nodes {
-		eg.Go(func() error { return edit(ectx, n, uint64(i), each, every, start, nil) })
+		eg.Go(func() error {
+			return edit(ectx, n, uint64(i), each, every, start, func(d genome.Dot, took time.Duration) {
+				w.note(d, time.Now())
+				durable.note(took)
+			})
+		})
 	}
 	if err := eg.Wait(); err != nil {
 		return nil, err
@@ -137,11 +185,22 @@ func Edits(ctx context.Context, dir string, actors, rate int, long time.Duration
 		return nil, err
 	}
 	all := time.Since(start)
+	cpu = processTime() - cpu
+	if err := errors.Join(w.wait(ctx, actors*each), g.served(ctx)); err != nil {
+		return nil, err
+	}
 	name := fmt.Sprintf("%d actors, %d edits/s", actors, rate)
+	edits := float64(actors * each)
 	return []logbench.Figure{
-		{Group: name, Name: "edits", Value: float64(actors * each), Unit: "ops"},
-		{Group: name, Name: "rate reached", Value: float64(actors*each) / made.Seconds(), Unit: "ops/s"},
+		{Group: name, Name: "edits", Value: edits, Unit: "ops"},
+		{Group: name, Name: "rate reached", Value: edits / made.Seconds(), Unit: "ops/s"},
+		{Group: name, Name: "an edit durable, p50", Value: durable.quantile(0.5), Unit: "ms"},
+		{Group: name, Name: "an edit durable, p99", Value: durable.quantile(0.99), Unit: "ms"},
+		{Group: name, Name: "until all have it, p50", Value: w.took.quantile(0.5), Unit: "ms"},
+		{Group: name, Name: "until all have it, p99", Value: w.took.quantile(0.99), Unit: "ms"},
+		{Group: name, Name: "until all have it, most", Value: w.took.quantile(1), Unit: "ms"},
 		{Group: name, Name: "equal after the last edit", Value: (all - made).Seconds() * 1000, Unit: "ms"},
+		{Group: name, Name: "CPU for an edit, all actors", Value: cpu.Seconds() * 1000 / edits, Unit: "ms"},
 		{Group: name, Name: "failed deliveries", Value: float64(g.failed() - failedBefore), Unit: "posts"},
 	}, nil
 }
@@ -154,8 +213,8 @@ func (g *group) failed() (failed uint64) {
 }
 
 // edit makes k single edits on n, one each time that every has passed, and
-// tells made of each, unless that is nil.
-func edit(ctx context.Context, n *httpapi.Node, seed uint64, k int, every time.Duration, start time.Time, made func(genome.Dot)) error {
+// tells made of each and how long it took to be durable.
+func edit(ctx context.Context, n *httpapi.Node, seed uint64, k int, every time.Duration, start time.Time, made func(genome.Dot, time.Duration)) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for i := range k {
 		if d := time.Until(start.Add(time.Duration(i) * every)); d > 0 {
@@ -165,6 +224,7 @@ func edit(ctx context.Context, n *httpapi.Node, seed uint64, k int, every time.D
 				return ctx.Err()
 			}
 		}
+		began := time.Now()
 		ops, err := n.Actor().Edit(ctx, func(g *genome.Genome) (store.Edit, error) {
 			if g.Len() > 10 && rng.IntN(2) == 0 {
 				return store.Edit{Delete: true, At: rng.IntN(g.Len()), N: 1}, nil
@@ -174,9 +234,7 @@ func edit(ctx context.Context, n *httpapi.Node, seed uint64, k int, every time.D
 		if err != nil {
 			return err
 		}
-		if made != nil {
-			made(ops[0].Dot)
-		}
+		made(ops[0].Dot, time.Since(began))
 	}
 	return nil
 }
@@ -193,14 +251,15 @@ func Joiner(ctx context.Context, dir string, ops int) (figures []logbench.Figure
 	if err != nil {
 		return nil, err
 	}
-	if err := fill(ctx, first, ops); err != nil {
+	want, err := fill(ctx, first, ops)
+	if err != nil {
 		return nil, err
 	}
 	// The other node would be a machine of its own, long done with this.
 	if err := logbench.WaitIdle(ctx, first.Actor()); err != nil {
 		return nil, err
 	}
-	start := time.Now()
+	cpu, start := processTime(), time.Now()
 	if _, err := g.start(ctx); err != nil {
 		return nil, err
 	}
@@ -208,15 +267,25 @@ func Joiner(ctx context.Context, dir string, ops int) (figures []logbench.Figure
 		return nil, err
 	}
 	took := time.Since(start)
+	cpu = processTime() - cpu
+	st, err := g.nodes[1].Actor().State(ctx)
+	if err == nil && st.Digest != want {
+		err = fmt.Errorf("%w: the late joiner of %d ops differs from their maker", logbench.ErrWrong, ops)
+	}
+	if err = errors.Join(err, g.served(ctx)); err != nil {
+		return nil, err
+	}
 	name := fmt.Sprintf("late joiner, %d ops", ops)
 	return []logbench.Figure{
 		{Group: name, Name: "time", Value: took.Seconds() * 1000, Unit: "ms"},
 		{Group: name, Name: "rate", Value: float64(ops) / took.Seconds(), Unit: "ops/s", Goal: 1e6},
+		{Group: name, Name: "CPU for an op, both actors", Value: float64(cpu.Nanoseconds()) / 1e3 / float64(ops), Unit: "µs"},
 	}, nil
 }
 
-// fill gives n that many single-gene inserts at random places.
-func fill(ctx context.Context, n *httpapi.Node, ops int) error {
+// fill gives n that many single-gene inserts at random places, and returns the
+// digest of their maker.
+func fill(ctx context.Context, n *httpapi.Node, ops int) (genome.Digest, error) {
 	rng := rand.New(rand.NewPCG(5, 5))
 	g := genome.NewFromConfig(genome.Config{Self: genome.NewReplicaID(100, 1), NoHistory: true})
 	for made := 0; made < ops; {
@@ -224,13 +293,13 @@ func fill(ctx context.Context, n *httpapi.Node, ops int) error {
 		for ; made < ops && len(b.Ops) < genome.MaxBatchOps; made++ {
 			op, err := g.Insert(rng.IntN(g.Len()+1), []byte{byte(made)})
 			if err != nil {
-				return err
+				return genome.Digest(0), err
 			}
 			b.Ops = append(b.Ops, op)
 		}
 		if _, err := n.Actor().Receive(ctx, store.Source{Via: store.ViaPost}, b); err != nil {
-			return err
+			return genome.Digest(0), err
 		}
 	}
-	return nil
+	return g.Digest(), nil
 }

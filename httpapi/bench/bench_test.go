@@ -30,6 +30,11 @@ func TestFigures(t *testing.T) {
 	for _, f := range append(append(edits, joiner...), fleet...) {
 		t.Log(f.String())
 	}
+	for _, f := range edits[1:9] {
+		if f.Value <= 0 {
+			t.Errorf("%+v", f)
+		}
+	}
 	if joiner[1].Value <= 0 {
 		t.Errorf("%+v", joiner)
 	}

@@ -32,6 +32,9 @@ const (
 // are known.
 const lookEvery = 20 * time.Millisecond
 
+// lookClosely is the same where there are few logs.
+const lookClosely = 2 * time.Millisecond
+
 // Fleet lets actors of one process edit for a while, at rate edits a second in
 // all.
 func Fleet(ctx context.Context, dir string, actors, rate int, long time.Duration) (figures []logbench.Figure, err error) {
@@ -51,19 +54,17 @@ func Fleet(ctx context.Context, dir string, actors, rate int, long time.Duration
 	defer func() { err = errors.Join(err, p.Close(context.Background())) }()
 	each := max(1, int(float64(rate)*long.Seconds()/float64(actors)))
 	every := long / time.Duration(each)
-	w := &arrivals{nodes: p.Nodes(), minted: map[genome.ReplicaID][]time.Time{}, seen: map[genome.ReplicaID]uint64{}}
+	w := newArrivals(p.Nodes(), lookEvery)
 	cpu, start := processTime(), time.Now()
 	eg, ectx := errgroup.WithContext(ctx)
 	for i, n := range p.Nodes() {
 		// Spread over the interval, as actors that know nothing of each other are.
 		from := start.Add(every * time.Duration(i) / time.Duration(actors))
 		eg.Go(func() error {
-			return edit(ectx, n, uint64(i), each, every, from, func(d genome.Dot) { w.note(d, time.Now()) })
+			return edit(ectx, n, uint64(i), each, every, from, func(d genome.Dot, _ time.Duration) { w.note(d, time.Now()) })
 		})
 	}
-	watchCtx, stop := context.WithCancel(ctx)
-	var watching sync.WaitGroup
-	watching.Go(func() { w.watch(watchCtx) })
+	stop := w.watch(ctx)
 	err = eg.Wait()
 	made := time.Since(start)
 	if err == nil {
@@ -76,7 +77,6 @@ func Fleet(ctx context.Context, dir string, actors, rate int, long time.Duration
 		err = w.wait(ctx, actors*each)
 	}
 	stop()
-	watching.Wait()
 	if err != nil {
 		return nil, err
 	}
@@ -92,20 +92,25 @@ func Fleet(ctx context.Context, dir string, actors, rate int, long time.Duration
 	figure("resident memory", resident, "MiB", goalMemory)
 	figure("of it not of files", anon, "MiB", 0)
 	figure("equal after the last edit", (all-made).Seconds()*1000, "ms", 0)
-	figure("until all have it, p50", w.quantile(0.5), "ms", 0)
-	figure("until all have it, p99", w.quantile(0.99), "ms", goalP99)
-	figure("until all have it, most", w.quantile(1), "ms", 0)
+	figure("until all have it, p50", w.took.quantile(0.5), "ms", 0)
+	figure("until all have it, p99", w.took.quantile(0.99), "ms", goalP99)
+	figure("until all have it, most", w.took.quantile(1), "ms", 0)
 	return figures, nil
 }
 
 // arrivals knows when each edit was minted, and when all had it.
 type arrivals struct {
 	nodes []*httpapi.Node
+	every time.Duration
+	took  times // until all had it
 
 	mu     sync.Mutex
 	minted map[genome.ReplicaID][]time.Time // by seq, from 1
 	seen   map[genome.ReplicaID]uint64      // by all
-	took   []time.Duration
+}
+
+func newArrivals(nodes []*httpapi.Node, every time.Duration) *arrivals {
+	return &arrivals{nodes: nodes, every: every, minted: map[genome.ReplicaID][]time.Time{}, seen: map[genome.ReplicaID]uint64{}}
 }
 
 func (a *arrivals) note(d genome.Dot, at time.Time) {
@@ -114,16 +119,25 @@ func (a *arrivals) note(d genome.Dot, at time.Time) {
 	a.minted[d.Replica] = append(a.minted[d.Replica], at)
 }
 
-func (a *arrivals) watch(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			a.look()
-		case <-ctx.Done():
-			return
+// watch looks again and again until it is stopped.
+func (a *arrivals) watch(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(a.every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				a.look()
+			case <-ctx.Done():
+				return
+			}
 		}
+	})
+	return func() {
+		cancel()
+		watching.Wait()
 	}
 }
 
@@ -154,7 +168,7 @@ func (a *arrivals) look() {
 	defer a.mu.Unlock()
 	for _, e := range least {
 		for s := a.seen[e.Replica]; s < min(e.Seq, uint64(len(a.minted[e.Replica]))); s++ {
-			a.took = append(a.took, now.Sub(a.minted[e.Replica][s]))
+			a.took.note(now.Sub(a.minted[e.Replica][s]))
 			a.seen[e.Replica] = s + 1
 		}
 	}
@@ -163,9 +177,7 @@ func (a *arrivals) look() {
 // wait waits until all edits have been seen everywhere.
 func (a *arrivals) wait(ctx context.Context, edits int) error {
 	for end := time.Now().Add(settle); ; {
-		a.mu.Lock()
-		n := len(a.took)
-		a.mu.Unlock()
+		n := a.took.len()
 		if n >= edits {
 			return ctx.Err()
 		}
@@ -176,12 +188,30 @@ func (a *arrivals) wait(ctx context.Context, edits int) error {
 	}
 }
 
-// quantile returns the time that the share q of the edits took at most, in ms.
-func (a *arrivals) quantile(q float64) float64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	slices.Sort(a.took)
-	return a.took[int(q*float64(len(a.took)-1))].Seconds() * 1000
+// times are durations that several goroutines note.
+type times struct {
+	mu  sync.Mutex
+	all []time.Duration
+}
+
+func (t *times) note(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = append(t.all, d)
+}
+
+func (t *times) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.all)
+}
+
+// quantile returns what the share q of the times took at most, in ms.
+func (t *times) quantile(q float64) float64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	slices.Sort(t.all)
+	return t.all[int(q*float64(len(t.all)-1))].Seconds() * 1000
 }
 
 // processTime is the CPU time that this process has used.

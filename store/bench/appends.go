@@ -14,9 +14,6 @@ import (
 	"crdt-genome/store"
 )
 
-// appendRounds is how often each writer has its turn.
-const appendRounds = 5
-
 // What the raw writers write for an op: a record of fixed size (two ids of 16
 // bytes, a gene, a kind), as a log has it that encodes nothing; or as few bytes
 // as a gene at a random place takes in ours.
@@ -27,11 +24,14 @@ const (
 
 // A writer is one of those that are compared.
 type writer struct {
-	name  string
 	write func(rng *rand.Rand) error // returns when one op is durable
-	rates []float64                  // ops/s of each round
-	p50   []time.Duration
-	p99   []time.Duration
+	done  uint64                     // ops, in all rounds
+}
+
+// A round is what a writer did in one turn.
+type round struct {
+	rate     float64 // ops/s
+	p50, p99 time.Duration
 }
 
 // goals of appends: ratios to the raw writers.
@@ -41,43 +41,71 @@ var appendGoals = map[int]struct{ one, two, calls float64 }{
 	512: {.60, .85, 0},
 }
 
-// Appends measures n callers that each insert a gene, wait until it is durable,
-// and insert the next; for how long each writer has altogether.
-func Appends(ctx context.Context, dir string, n int, long time.Duration) ([]Figure, error) {
-	dir, err := os.MkdirTemp(dir, "bench-")
-	if err != nil {
+// Appends are n callers that each insert a gene, wait until it is durable, and
+// insert the next.
+type Appends struct {
+	cfg        store.Config
+	n          int
+	long       time.Duration
+	actor      *store.Actor
+	one, two   *raw
+	log        *writer
+	once, both *writer // raw, that sync once and twice a commit
+}
+
+// OpenAppends prepares a log, and raw writers that it is compared with, in
+// dir. In each run each of them appends for a time, in turns.
+func OpenAppends(ctx context.Context, dir string, n int, long time.Duration) (a *Appends, err error) {
+	if dir, err = os.MkdirTemp(dir, "bench-"); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	a, err := store.Open(ctx, store.Config{Data: dir})
-	if err != nil {
+	a = &Appends{cfg: store.Config{Data: dir}, n: n, long: long}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.remove())
+		}
+	}()
+	if a.one, err = newRaw(dir, 1); err != nil {
 		return nil, err
 	}
-	one, err := newRaw(dir, 1)
-	if err != nil {
-		return nil, errors.Join(err, a.Close())
+	if a.two, err = newRaw(dir, 2); err != nil {
+		return nil, err
 	}
-	two, err := newRaw(dir, 2)
-	if err != nil {
-		return nil, errors.Join(err, one.close(), a.Close())
+	if a.actor, err = store.Open(ctx, a.cfg); err != nil {
+		return nil, err
 	}
 	op := make([]byte, opBytes)
-	writers := []*writer{
-		{name: "log", write: func(rng *rand.Rand) error { return insert(ctx, a, rng) }},
-		{name: "raw, one sync", write: func(*rand.Rand) error { return one.append(op) }},
-		{name: "raw, two syncs", write: func(*rand.Rand) error { return two.append(op) }},
-	}
-	for range appendRounds {
-		for _, w := range writers {
-			if err == nil {
-				err = w.round(ctx, n, long/appendRounds)
-			}
+	a.log = &writer{write: func(rng *rand.Rand) error { return insert(ctx, a.actor, rng) }}
+	a.once = &writer{write: func(*rand.Rand) error { return a.one.append(op) }}
+	a.both = &writer{write: func(*rand.Rand) error { return a.two.append(op) }}
+	return a, nil
+}
+
+// Close checks the log and removes all files.
+func (a *Appends) Close() error {
+	return errors.Join(closeChecked(a.actor, a.cfg, a.log.done), a.remove())
+}
+
+func (a *Appends) remove() (err error) {
+	for _, r := range []*raw{a.one, a.two} {
+		if r != nil {
+			err = errors.Join(err, r.close())
 		}
 	}
-	if err = errors.Join(err, one.close(), two.close(), a.Close()); err != nil {
-		return nil, err
+	return errors.Join(err, os.RemoveAll(a.cfg.Data))
+}
+
+// Run measures once.
+func (a *Appends) Run(ctx context.Context) ([]Figure, error) {
+	var rounds []round
+	for _, w := range []*writer{a.log, a.once, a.both} {
+		r, err := w.round(ctx, a.n, a.long)
+		if err != nil {
+			return nil, err
+		}
+		rounds = append(rounds, r)
 	}
-	return appendFigures(n, writers), nil
+	return a.figures(rounds[0], rounds[1], rounds[2]), nil
 }
 
 // insert inserts a gene at a random place.
@@ -89,7 +117,7 @@ func insert(ctx context.Context, a *store.Actor, rng *rand.Rand) error {
 }
 
 // round lets n callers write for a time.
-func (w *writer) round(ctx context.Context, n int, long time.Duration) error {
+func (w *writer) round(ctx context.Context, n int, long time.Duration) (round, error) {
 	var group sync.WaitGroup
 	times := make([][]time.Duration, n)
 	errs := make([]error, n)
@@ -108,49 +136,37 @@ func (w *writer) round(ctx context.Context, n int, long time.Duration) error {
 	}
 	group.Wait()
 	took := time.Since(start)
-	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
-		return err
-	}
 	all := slices.Concat(times...)
-	slices.Sort(all)
-	w.rates = append(w.rates, float64(len(all))/took.Seconds())
-	w.p50 = append(w.p50, quantile(all, .5))
-	w.p99 = append(w.p99, quantile(all, .99))
-	return nil
-}
-
-// ratio returns the median of the rounds' ratios: what is measured one after
-// the other shares the disk's mood.
-func (w *writer) ratio(to *writer) float64 {
-	var r []float64
-	for i := range w.rates {
-		r = append(r, w.rates[i]/to.rates[i])
+	w.done += uint64(len(all))
+	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+		return round{}, err
 	}
-	return median(r)
+	slices.Sort(all)
+	return round{float64(len(all)) / took.Seconds(), quantile(all, .5), quantile(all, .99)}, nil
 }
 
-func appendFigures(n int, w []*writer) (out []Figure) {
-	group := fmt.Sprintf("append, %d at once", n)
-	if n == 1 {
+// figures sums up a run. What is measured one after the other shares the
+// disk's mood: the ratios are those of this run.
+func (a *Appends) figures(log, one, two round) []Figure {
+	group := fmt.Sprintf("append, %d at once", a.n)
+	if a.n == 1 {
 		group = "append, alone"
 	}
-	for _, w := range w {
-		out = append(out, Figure{Group: group, Name: w.name, Value: median(w.rates), Unit: "ops/s"})
+	goal := appendGoals[a.n]
+	out := []Figure{
+		{Group: group, Name: "log", Value: log.rate, Unit: "ops/s"},
+		{Group: group, Name: "raw, one sync", Value: one.rate, Unit: "ops/s", Baseline: true},
+		{Group: group, Name: "raw, two syncs", Value: two.rate, Unit: "ops/s", Baseline: true},
+		{Group: group, Name: "log ÷ raw, one sync", Value: log.rate / one.rate, Unit: "×", Goal: goal.one},
+		{Group: group, Name: "log ÷ raw, two syncs", Value: log.rate / two.rate, Unit: "×", Goal: goal.two},
+		{Group: group, Name: "log, p50", Value: micros(log.p50), Unit: "µs"},
+		{Group: group, Name: "raw, one sync, p50", Value: micros(one.p50), Unit: "µs", Baseline: true},
+		{Group: group, Name: "log, p99", Value: micros(log.p99), Unit: "µs"},
+		{Group: group, Name: "raw, one sync, p99", Value: micros(one.p99), Unit: "µs", Baseline: true},
 	}
-	goal := appendGoals[n]
-	out = append(out,
-		Figure{Group: group, Name: "log ÷ raw, one sync", Value: w[0].ratio(w[1]), Unit: "×", Goal: goal.one},
-		Figure{Group: group, Name: "log ÷ raw, two syncs", Value: w[0].ratio(w[2]), Unit: "×", Goal: goal.two},
-		Figure{Group: group, Name: "log ÷ raw, one sync, best of each", Value: slices.Max(w[0].rates) / slices.Max(w[1].rates), Unit: "×"},
-		Figure{Group: group, Name: "log ÷ raw, two syncs, best of each", Value: slices.Max(w[0].rates) / slices.Max(w[2].rates), Unit: "×"},
-		Figure{Group: group, Name: "log, p50", Value: micros(median(w[0].p50)), Unit: "µs"},
-		Figure{Group: group, Name: "log, p99", Value: micros(median(w[0].p99)), Unit: "µs"})
-	if n == 1 {
-		var calls []float64
-		for i := range w[0].p50 {
-			calls = append(calls, float64(w[0].p50[i])/float64(w[1].p50[i]))
-		}
-		out = append(out, Figure{Group: group, Name: "log's p50 in syncs of the raw writer", Value: median(calls), Unit: "×", Goal: goal.calls, Most: true})
+	if a.n == 1 {
+		out = append(out, Figure{Group: group, Name: "log's p50 in syncs of the raw writer", Value: float64(log.p50) / float64(one.p50),
+			Unit: "×", Goal: goal.calls, Most: true})
 	}
 	return out
 }

@@ -3,8 +3,8 @@ package bench
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,70 +15,87 @@ import (
 // BatchOps is the size of the batches: what a peer that catches up sends.
 const BatchOps = 10_000
 
-const batchRuns = 24
+// batchesPerRun is how many of them a run hands over.
+const batchesPerRun = 5
 
-// Batches measures one caller that hands over received batches of [BatchOps]
-// ops: the whole call, and what of it goes into the log, encoded and synced.
-// The raw writers write as many ops with two syncs.
-func Batches(ctx context.Context, dir string) ([]Figure, error) {
-	dir, err := os.MkdirTemp(dir, "bench-")
-	if err != nil {
+// Batches is one caller that hands over received batches of [BatchOps] ops.
+type Batches struct {
+	cfg      store.Config
+	actor    *store.Actor
+	two      *raw
+	load     *load
+	received uint64
+	took     atomic.Int64 // of the last commit, ns; set before the call returns, and by commits in the background
+}
+
+// OpenBatches prepares a log in dir. Measured is the whole call, and what of it
+// goes into the log, encoded and synced. A raw writer writes as many ops with
+// two syncs.
+func OpenBatches(ctx context.Context, dir string) (b *Batches, err error) {
+	if dir, err = os.MkdirTemp(dir, "bench-"); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	var took atomic.Int64 // of the last commit, ns; set before the call returns, and by commits in the background
-	a, err := store.Open(ctx, store.Config{Data: dir, Committed: func(d time.Duration) { took.Store(int64(d)) }})
-	if err != nil {
-		return nil, err
+	b = &Batches{load: newLoad(false)}
+	b.cfg = store.Config{Data: dir, Committed: func(d time.Duration) { b.took.Store(int64(d)) }}
+	if b.two, err = newRaw(dir, 2); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	two, err := newRaw(dir, 2)
-	if err != nil {
-		return nil, errors.Join(err, a.Close())
+	if b.actor, err = store.Open(ctx, b.cfg); err != nil {
+		return nil, errors.Join(err, b.two.close(), os.RemoveAll(dir))
 	}
-	var whole, commit []float64
-	raws := []*rawBatches{{data: make([]byte, BatchOps*opBytes)}, {data: make([]byte, BatchOps*leastPerOp)}}
-	l := newLoad(false)
-	for range batchRuns {
-		ops, err := l.ops(BatchOps)
+	return b, nil
+}
+
+// Close checks the log and removes all files.
+func (b *Batches) Close() error {
+	return errors.Join(closeChecked(b.actor, b.cfg, b.received), b.two.close(), os.RemoveAll(b.cfg.Data))
+}
+
+// Run measures once.
+func (b *Batches) Run(ctx context.Context) ([]Figure, error) {
+	var whole, commit, records, least time.Duration
+	for range batchesPerRun {
+		ops, err := b.load.ops(BatchOps)
 		if err != nil {
-			return nil, errors.Join(err, two.close(), a.Close())
+			return nil, err
 		}
 		start := time.Now()
-		_, err = a.Receive(ctx, store.Source{Via: store.ViaPull}, genome.Block{Ops: ops})
-		whole = append(whole, millis(time.Since(start)))
-		commit = append(commit, millis(time.Duration(took.Load())))
-		for _, r := range raws {
-			err = errors.Join(err, r.run(two, commit[len(commit)-1]))
+		if _, err := b.actor.Receive(ctx, store.Source{Via: store.ViaPull}, genome.Block{Ops: ops}); err != nil {
+			return nil, err
 		}
-		if err != nil {
-			return nil, errors.Join(err, two.close(), a.Close())
+		whole += time.Since(start)
+		commit += time.Duration(b.took.Load())
+		b.received += BatchOps
+		for _, r := range []struct {
+			took *time.Duration
+			each int // bytes
+		}{{&records, opBytes}, {&least, leastPerOp}} {
+			start := time.Now()
+			if err := b.two.append(make([]byte, BatchOps*r.each)); err != nil {
+				return nil, err
+			}
+			*r.took += time.Since(start)
 		}
 	}
-	if err := errors.Join(two.close(), a.Close()); err != nil {
+	if err := b.check(ctx); err != nil {
 		return nil, err
 	}
 	const group = "batch of 10,000"
+	rate := func(d time.Duration) float64 { return BatchOps * batchesPerRun / d.Seconds() }
 	return []Figure{
-		{Group: group, Name: "received, logged and applied", Value: BatchOps / median(whole) * 1e3, Unit: "ops/s"},
-		{Group: group, Name: "of that, logged", Value: BatchOps / median(commit) * 1e3, Unit: "ops/s"},
-		{Group: group, Name: "raw, two syncs", Value: BatchOps / median(raws[0].took) * 1e3, Unit: "ops/s"},
-		{Group: group, Name: "logged ÷ raw, two syncs", Value: median(raws[0].ratio), Unit: "×", Goal: .8},
-		{Group: group, Name: "logged ÷ raw, best of each", Value: slices.Min(raws[0].took) / slices.Min(commit), Unit: "×"},
-		{Group: group, Name: "logged ÷ raw of 7 bytes an op", Value: median(raws[1].ratio), Unit: "×"},
+		{Group: group, Name: "received, logged and applied", Value: rate(whole), Unit: "ops/s"},
+		{Group: group, Name: "of that, logged", Value: rate(commit), Unit: "ops/s"},
+		{Group: group, Name: "raw, two syncs", Value: rate(records), Unit: "ops/s", Baseline: true},
+		{Group: group, Name: "logged ÷ raw, two syncs", Value: float64(records) / float64(commit), Unit: "×", Goal: .8},
+		{Group: group, Name: "logged ÷ raw of 7 bytes an op", Value: float64(least) / float64(commit), Unit: "×"},
 	}, nil
 }
 
-// rawBatches is what the raw writer takes for batches of data, in turns with the
-// log.
-type rawBatches struct {
-	data        []byte
-	took, ratio []float64 // milliseconds; to what the log took just before
-}
-
-func (r *rawBatches) run(w *raw, log float64) error {
-	start := time.Now()
-	err := w.append(r.data)
-	r.took = append(r.took, millis(time.Since(start)))
-	r.ratio = append(r.ratio, r.took[len(r.took)-1]/log)
+// check compares what the actor holds with the genome that made the ops.
+func (b *Batches) check(ctx context.Context) error {
+	st, err := b.actor.State(ctx)
+	if err == nil && st.Digest != b.load.g.Digest() {
+		err = fmt.Errorf("%w: the receiver of %d ops differs from their maker", ErrWrong, b.received)
+	}
 	return err
 }

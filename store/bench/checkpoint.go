@@ -16,43 +16,53 @@ import (
 // checkpointAppenders is how many append while checkpoints are written.
 const checkpointAppenders = 64
 
-// Checkpoint measures what appenders notice of checkpoints of mib MiB: first
-// without any, then while one is written after the other, for a time each; on
-// a slow machine for as long as it takes until one was written.
-func Checkpoint(ctx context.Context, dir string, mib int, long time.Duration) ([]Figure, error) {
+// Checkpoints are appenders beside checkpoints.
+type Checkpoints struct {
+	dir  string
+	mib  int
+	long time.Duration
+}
+
+// OpenCheckpoints prepares a log in dir whose checkpoints have mib MiB. A run
+// measures what appenders notice of them: first without any, then while one is
+// written after the other, for a time each; on a slow machine for as long as it
+// takes until one was written.
+func OpenCheckpoints(ctx context.Context, dir string, mib int, long time.Duration) (*Checkpoints, error) {
 	dir, err := os.MkdirTemp(dir, "bench-")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
 	if err := fill(ctx, dir, mib<<20); err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	quiet, _, err := underLoad(ctx, store.Config{Data: dir, CheckpointEvery: 1 << 60}, long, 0)
+	return &Checkpoints{dir, mib, long}, nil
+}
+
+// Close removes all files.
+func (c *Checkpoints) Close() error { return os.RemoveAll(c.dir) }
+
+// Run measures once.
+func (c *Checkpoints) Run(ctx context.Context) ([]Figure, error) {
+	quiet, _, err := underLoad(ctx, store.Config{Data: c.dir, CheckpointEvery: 1 << 60}, c.long, 0)
 	if err != nil {
 		return nil, err
 	}
-	busy, n, err := underLoad(ctx, store.Config{Data: dir, CheckpointEvery: 1}, long, 1)
+	busy, n, err := underLoad(ctx, store.Config{Data: c.dir, CheckpointEvery: 1}, c.long, 1)
 	if err != nil {
 		return nil, err
 	}
-	files, _ := filepath.Glob(filepath.Join(store.Dir(dir, 0), "ckpt-*"))
-	if len(files) == 0 || n == 0 {
-		return nil, fmt.Errorf("no checkpoint was written in %v", long)
+	files, err := filepath.Glob(filepath.Join(store.Dir(c.dir, 0), "ckpt-*"))
+	if err != nil || len(files) == 0 || n == 0 {
+		return nil, errors.Join(err, fmt.Errorf("no checkpoint was written in %v", c.long))
 	}
-	st, err := os.Stat(files[len(files)-1])
-	if err != nil {
-		return nil, err
-	}
-	group := fmt.Sprintf("%d at once beside checkpoints of %d MiB", checkpointAppenders, st.Size()>>20)
-	q, b := median(quiet.p99), median(busy.p99)
+	group := fmt.Sprintf("%d at once beside checkpoints of %d MiB", checkpointAppenders, c.mib)
 	return []Figure{
 		{Group: group, Name: "checkpoints written", Value: float64(n), Unit: ""},
-		{Group: group, Name: "p50 without", Value: micros(median(quiet.p50)), Unit: "µs"},
-		{Group: group, Name: "p50 with", Value: micros(median(busy.p50)), Unit: "µs"},
-		{Group: group, Name: "p99 without", Value: micros(q), Unit: "µs"},
-		{Group: group, Name: "p99 with", Value: micros(b), Unit: "µs"},
-		{Group: group, Name: "p99, with ÷ without", Value: float64(b) / float64(q), Unit: "×", Goal: 2, Most: true},
+		{Group: group, Name: "p50 without", Value: micros(quiet.p50), Unit: "µs", Baseline: true},
+		{Group: group, Name: "p50 with", Value: micros(busy.p50), Unit: "µs"},
+		{Group: group, Name: "p99 without", Value: micros(quiet.p99), Unit: "µs", Baseline: true},
+		{Group: group, Name: "p99 with", Value: micros(busy.p99), Unit: "µs"},
+		{Group: group, Name: "p99, with ÷ without", Value: float64(busy.p99) / float64(quiet.p99), Unit: "×", Goal: 2, Most: true},
 	}, nil
 }
 
@@ -77,17 +87,17 @@ func fill(ctx context.Context, dir string, genes int) error {
 const maxRounds = 20
 
 // underLoad lets appenders work, and counts the checkpoints meanwhile, of which
-// there must be some.
-func underLoad(ctx context.Context, cfg store.Config, long time.Duration, least uint64) (*writer, uint64, error) {
+// there must be some. Then it checks the log. It returns the last round.
+func underLoad(ctx context.Context, cfg store.Config, long time.Duration, least uint64) (last round, checkpoints uint64, err error) {
 	a, err := store.Open(ctx, cfg)
 	if err != nil {
-		return nil, 0, err
+		return round{}, 0, err
 	}
+	begin := a.LSN()
 	w := &writer{write: func(rng *rand.Rand) error { return insert(ctx, a, rng) }}
-	n := uint64(0)
-	for i := 0; err == nil && i < maxRounds && (i == 0 || n < least); i++ {
-		err = w.round(ctx, checkpointAppenders, long)
-		n = a.Stats().Live.Checkpoints
+	for i := 0; err == nil && i < maxRounds && (i == 0 || checkpoints < least); i++ {
+		last, err = w.round(ctx, checkpointAppenders, long)
+		checkpoints = a.Stats().Live.Checkpoints
 	}
-	return w, n, errors.Join(err, a.Close())
+	return last, checkpoints, errors.Join(err, closeChecked(a, cfg, begin+w.done))
 }

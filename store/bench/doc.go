@@ -8,14 +8,15 @@
 // before and syncs once a commit, which is the limit of the disk, and one that
 // writes and syncs a second page for each commit, which is the limit of bbolt.
 // The ratios are what to trust.
+//
+// Each thing to measure is opened once and run as often as wanted; a run gives
+// one value for each figure. What the runs leave in the log is checked.
 package bench
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 )
 
@@ -48,16 +49,6 @@ func (f *Figure) Verdict() string {
 // String is the figure in one line.
 func (f *Figure) String() string {
 	return fmt.Sprintf("%s: %s = %.4g %s %s", f.Group, f.Name, f.Value, f.Unit, f.Verdict())
-}
-
-// median returns the middle one of some numbers, NaN if there are none.
-func median[T cmp.Ordered](x []T) (m T) {
-	if len(x) == 0 {
-		return m
-	}
-	x = slices.Clone(x)
-	slices.Sort(x)
-	return x[len(x)/2]
 }
 
 // quantile returns the q-quantile of sorted times.

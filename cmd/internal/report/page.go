@@ -56,15 +56,15 @@ func (rep *Report) writePlots(w *strings.Builder) {
 	}
 	w.WriteString(`<ul class="legend"><li><svg><circle cx="8" cy="8" r="3"/></svg>a run</li>` +
 		`<li><svg><line class="mid" x1="8" x2="8" y1="0" y2="16"/></svg>median</li>` +
-		`<li><svg><rect class="range" y="2" width="16" height="12" rx="3"/></svg>least to greatest</li>` +
+		`<li><svg><rect class="range" width="16" height="12" rx="3"/></svg>least to greatest</li>` +
 		`<li><svg><line class="goal" x1="8" x2="8" y1="0" y2="16"/></svg>goal</li>` +
-		`<li class="base"><svg><rect class="bar" y="5" width="16" height="6"/></svg>for comparison</li>`)
+		`<li class="base"><svg><rect class="bar" width="16" height="6"/></svg>for comparison</li>`)
 	if rep.Before != nil {
 		w.WriteString(`<li><svg><circle class="before" cx="8" cy="8" r="6"/></svg>before</li>`)
 	}
 	w.WriteString("</ul>\n<div class=\"plots\">\n")
-	for _, p := range rep.plots() {
-		p.html(w, old)
+	for _, c := range rep.cards(old) {
+		c.html(w, old)
 	}
 	w.WriteString("</div>\n")
 }

@@ -12,33 +12,50 @@ import (
 // A plot shows rows of one group and unit on a common scale: for each a line
 // from its least to its greatest value, a dot for each run, and its median.
 type plot struct {
-	group, unit, better string
-	rows                []*Row
-	scale               scale
+	unit, better string
+	rows         []*Row
+	scale        scale
 }
 
-// plots returns what can be drawn: rows whose values say something beside each
-// other, in their order.
-func (rep *Report) plots() (all []*plot) {
+// A card holds the plots of a group.
+type card struct {
+	group string
+	plots []*plot
+}
+
+// cards returns what can be drawn, in the order of the rows.
+func (rep *Report) cards(before map[key]*Row) (all []*card) {
 	for i := range rep.Rows {
 		r := &rep.Rows[i]
 		if r.Unit == "" || r.Max == 0 {
 			continue
 		}
-		j := slices.IndexFunc(all, func(p *plot) bool { return p.group == r.Group && p.unit == r.Unit })
-		if j < 0 {
-			j = len(all)
-			all = append(all, &plot{group: r.Group, unit: r.Unit, better: r.Better})
+		c := find(&all, func(c *card) bool { return c.group == r.Group })
+		c.group = r.Group
+		p := find(&c.plots, func(p *plot) bool { return p.unit == r.Unit })
+		if p.unit == "" {
+			p.unit, p.better = r.Unit, r.Better
 		}
-		all[j].rows = append(all[j].rows, r)
-		if all[j].better != r.Better {
-			all[j].better = ""
+		if p.better != r.Better {
+			p.better = ""
 		}
+		p.rows = append(p.rows, r)
 	}
-	for _, p := range all {
-		p.scale = scaleOf(p.rows)
+	for _, c := range all {
+		for _, p := range c.plots {
+			p.scale = scaleOf(p.rows, before)
+		}
 	}
 	return all
+}
+
+// find returns the first of all that is wanted, or a new one at their end.
+func find[T any](all *[]*T, wanted func(*T) bool) *T {
+	if i := slices.IndexFunc(*all, wanted); i >= 0 {
+		return (*all)[i]
+	}
+	*all = append(*all, new(T))
+	return (*all)[len(*all)-1]
 }
 
 // A scale maps values to a place between 0 and 100 percent.
@@ -56,10 +73,14 @@ const logFrom = 50
 // value; what is less is drawn at its edge.
 const maxDecades = 9
 
-func scaleOf(rows []*Row) scale {
+func scaleOf(rows []*Row, before map[key]*Row) scale {
 	least, most := math.Inf(1), 0.0
 	for _, r := range rows {
-		for _, v := range append(slices.Clone(r.Values), r.Goal) {
+		shown := append(slices.Clone(r.Values), r.Goal)
+		if b := before[r.key()]; b != nil {
+			shown = append(shown, b.Median)
+		}
+		for _, v := range shown {
 			most = max(most, v)
 			if v > 0 {
 				least = min(least, v)
@@ -108,24 +129,37 @@ func (s scale) at(v float64) float64 {
 // percent writes a place as SVG and CSS want it.
 func percent(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) + "%" }
 
-// html writes the plot; before has the medians to compare with.
-func (p *plot) html(w *strings.Builder, before map[key]*Row) {
-	unit := p.unit
+// html writes the plots of a group; before has the rows to compare with.
+func (c *card) html(w *strings.Builder, before map[key]*Row) {
+	fmt.Fprintf(w, "<figure><figcaption>%s</figcaption>\n", html.EscapeString(c.group))
+	for _, p := range c.plots {
+		fmt.Fprintf(w, "<p>%s</p>\n", html.EscapeString(p.caption()))
+		for _, r := range p.rows {
+			p.row(w, r, before[r.key()])
+		}
+		p.axis(w)
+	}
+	w.WriteString("</figure>\n")
+}
+
+// caption says what the numbers are.
+func (p *plot) caption() string {
+	s := p.unit
 	if p.better != "" {
-		unit += ", " + p.better + " is better"
+		s += ", " + p.better + " is better"
 	}
 	if p.scale.log {
-		unit += ", logarithmic"
+		s += ", logarithmic"
 	}
-	fmt.Fprintf(w, "<figure><figcaption><b>%s</b> <span>%s</span></figcaption>\n", html.EscapeString(p.group), html.EscapeString(unit))
-	for _, r := range p.rows {
-		p.row(w, r, before[r.key()])
-	}
+	return s
+}
+
+func (p *plot) axis(w *strings.Builder) {
 	w.WriteString(`<div class="row axis" aria-hidden="true"><span></span><div>`)
 	for _, t := range p.scale.ticks {
 		fmt.Fprintf(w, `<i style="left:%s">%s</i>`, percent(p.scale.at(t)), tick(t))
 	}
-	w.WriteString("</div><span></span></div>\n</figure>\n")
+	w.WriteString("</div><span></span></div>\n")
 }
 
 // tick is the label of a round number.
@@ -151,18 +185,18 @@ func (p *plot) row(w *strings.Builder, r, before *Row) {
 		fmt.Fprintf(w, `<line class="grid" x1="%s" x2="%s" y1="0" y2="100%%"/>`, x, x)
 	}
 	lo, hi, mid := p.scale.at(r.Min), p.scale.at(r.Max), p.scale.at(r.Median)
-	fmt.Fprintf(w, `<rect class="bar" width="%s" y="10" height="6"/>`, percent(mid))
-	fmt.Fprintf(w, `<rect class="range" x="%s" width="%s" y="7" height="12" rx="3"/>`, percent(lo), percent(hi-lo))
+	fmt.Fprintf(w, `<rect class="bar" width="%s" height="6"/>`, percent(mid))
+	fmt.Fprintf(w, `<rect class="range" x="%s" width="%s" height="12" rx="3"/>`, percent(lo), percent(hi-lo))
 	for i, v := range r.Values {
-		fmt.Fprintf(w, `<circle cx="%s" cy="13" r="3"><title>run %d: %s %s</title></circle>`, percent(p.scale.at(v)), i+1, Figure(v), html.EscapeString(r.Unit))
+		fmt.Fprintf(w, `<circle cx="%s" cy="50%%" r="3"><title>run %d: %s %s</title></circle>`, percent(p.scale.at(v)), i+1, Figure(v), html.EscapeString(r.Unit))
 	}
-	fmt.Fprintf(w, `<line class="mid" x1="%s" x2="%s" y1="3" y2="23"/>`, percent(mid), percent(mid))
+	fmt.Fprintf(w, `<line class="mid" x1="%s" x2="%s" y1="15%%" y2="85%%"/>`, percent(mid), percent(mid))
 	if r.Goal > 0 {
 		x := percent(p.scale.at(r.Goal))
-		fmt.Fprintf(w, `<line class="goal" x1="%s" x2="%s" y1="0" y2="26"><title>goal %s</title></line>`, x, x, r.goal())
+		fmt.Fprintf(w, `<line class="goal" x1="%s" x2="%s" y1="0" y2="100%%"><title>goal %s</title></line>`, x, x, r.goal())
 	}
-	if before != nil && before.Median <= p.scale.hi {
-		fmt.Fprintf(w, `<circle class="before" cx="%s" cy="13" r="6"><title>before: %s</title></circle>`, percent(p.scale.at(before.Median)), Figure(before.Median))
+	if before != nil {
+		fmt.Fprintf(w, `<circle class="before" cx="%s" cy="50%%" r="6"><title>before: %s</title></circle>`, percent(p.scale.at(before.Median)), Figure(before.Median))
 	}
 	fmt.Fprintf(w, `</svg><span class="num"><b>%s</b>%s</span></div>`+"\n", Figure(r.Median), r.mark())
 }
