@@ -10,6 +10,7 @@ import (
 
 	"crdt-genome/genome"
 	"crdt-genome/store"
+	"crdt-genome/store/signed"
 )
 
 // A Bus carries blocks to all other members at once, in place of the POSTs. It
@@ -77,7 +78,7 @@ func (s *busSender) step(ctx context.Context) (more bool, err error) {
 			s.moveTo(max(s.cursor, next))
 			return false, nil
 		}
-		if s.data, err = genome.AppendBlock(nil, block); err != nil {
+		if s.data, err = signed.AppendBatch(nil, block); err != nil {
 			return false, err
 		}
 		s.first, s.next = block.Ops[0].Dot, next
@@ -92,11 +93,11 @@ func (s *busSender) step(ctx context.Context) (more bool, err error) {
 }
 
 // outgoing reads what this process minted next.
-func (s *busSender) outgoing(ctx context.Context) (genome.Block, uint64, error) {
+func (s *busSender) outgoing(ctx context.Context) (signed.Batch, uint64, error) {
 	if s.n.proc == nil {
-		return s.n.actor.Own(ctx, s.cursor, nil, maxBatchOps, maxPushBytes)
+		return s.n.actor.SignedOwn(ctx, s.cursor, nil, maxBatchOps, maxPushBytes)
 	}
-	return s.n.actor.News(ctx, s.cursor, nil, func(a store.Arrival) bool { return s.n.ours(a.Last.Replica.Actor()) }, maxBatchOps, maxPushBytes)
+	return s.n.actor.SignedNews(ctx, s.cursor, nil, func(a store.Arrival) bool { return s.n.ours(a.Last.Replica.Actor()) }, maxBatchOps, maxPushBytes)
 }
 
 // moveTo sets the cursor; flush watches it.
@@ -135,7 +136,7 @@ func (n *Node) takeFromBus(ctx context.Context, from genome.ReplicaID, data []by
 		n.refuseFromBus(from, problem(codeBodyTooLarge, "a message on the bus is too large", ""))
 		return
 	}
-	block, err := genome.DecodeBlock(data, maxBatchOps)
+	block, err := signed.DecodeBatch(data, maxBatchOps)
 	if err != nil {
 		n.refuseFromBus(from, err)
 		return
@@ -144,9 +145,9 @@ func (n *Node) takeFromBus(ctx context.Context, from genome.ReplicaID, data []by
 	if n.peer(from.Actor()) != nil {
 		src.From, src.Known, src.Peer = from.Actor(), true, account(from.Actor())
 	}
-	rec, err := n.actor.Receive(ctx, src, block)
+	rec, err := n.actor.Receive(ctx, src, block.Block, block.Points...)
 	for errors.Is(err, store.ErrFull) && sleep(ctx, backoffFirst) { // the bus keeps the rest for us
-		rec, err = n.actor.Receive(ctx, src, block)
+		rec, err = n.actor.Receive(ctx, src, block.Block, block.Points...)
 	}
 	if err != nil {
 		if ctx.Err() == nil {

@@ -20,6 +20,7 @@ import (
 	"crdt-genome/genome"
 	"crdt-genome/httpapi/trust"
 	"crdt-genome/store"
+	"crdt-genome/store/signed"
 )
 
 // replayTimeout bounds questions that make the server read its log again.
@@ -258,8 +259,21 @@ func (c *Client) GenomeIfNot(ctx context.Context, known genome.Digest) (GenomeRe
 // Since returns a chunk of what v lacks of the node; more says that there is
 // more. Ask again with the vector that results.
 func (c *Client) Since(ctx context.Context, v genome.Version) (b genome.Block, more bool, err error) {
+	batch, more, err := c.since(ctx, v, false)
+	return batch.Block, more, err
+}
+
+// SignedSince is Since with the signed points of an actor that signs.
+func (c *Client) SignedSince(ctx context.Context, v genome.Version) (b signed.Batch, more bool, err error) {
+	return c.since(ctx, v, true)
+}
+
+func (c *Client) since(ctx context.Context, v genome.Version, points bool) (b signed.Batch, more bool, err error) {
 	q := call{path: "/v1/ops?since=" + url.QueryEscape(v.String()), timeout: bulkTimeout,
 		header: map[string]string{"Accept": genome.MediaType}}
+	if points {
+		q.header[headerSigned] = "true"
+	}
 	if len(q.path) > maxQuery {
 		body, err := json.Marshal(OpsQuery{Since: v})
 		if err != nil {
@@ -274,16 +288,17 @@ func (c *Client) Since(ctx context.Context, v genome.Version) (b genome.Block, m
 			return err
 		}
 		more = resp.Header.Get(headerMore) == "true"
-		b, err = genome.DecodeBlock(data, maxBatchOps)
+		b, err = signed.DecodeBatch(data, maxBatchOps)
 		return err
 	})
 	return b, more, err
 }
 
-// Post sends ops. If some were refused, the error is a [*Problem] whose
+// Post sends ops, with signed points by ascending replica where the node wants
+// them. If some were refused, the error is a [*Problem] whose
 // PostReply says what became of the others.
-func (c *Client) Post(ctx context.Context, b genome.Block) (PostReply, error) {
-	data, err := genome.AppendBlock(nil, b)
+func (c *Client) Post(ctx context.Context, b genome.Block, points ...signed.Point) (PostReply, error) {
+	data, err := signed.AppendBatch(nil, signed.Batch{Block: b, Points: points})
 	if err != nil {
 		return PostReply{}, err
 	}

@@ -76,6 +76,17 @@
 // own; off loopback, gossip with a token and without TLS and an authority is
 // refused, but for Config.Insecure.
 //
+// # Who has made an op
+//
+// That does not tell members apart. With store.Config.Sign each actor signs what
+// it mints, and takes of others only what its author has signed, by a roster of
+// keys; what comes without is refused with 403 signature_required,
+// signature_invalid or not_in_roster, and nothing is lost, as a pull asks again.
+// Signatures (package signed) ride on binary batches, on POST /genome as on
+// answers of /v1/ops to who sends Genome-Signed: true, so that whoever stands
+// between two members can carry ops or keep them back, but neither change nor
+// invent one. What such a one says of itself (vectors, digests, heads) is not signed.
+//
 // # Headers between peers
 //
 // Both directions carry Genome-Protocol, Genome-Actor, Genome-Replica,

@@ -19,6 +19,7 @@ import (
 
 	"crdt-genome/genome"
 	"crdt-genome/store"
+	"crdt-genome/store/signed"
 )
 
 // postGenome takes ops. The order of steps keeps H2 and H3: read all, check
@@ -34,12 +35,12 @@ func (n *Node) postGenome(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	src := n.source(r)
-	rec, err := n.actor.Receive(r.Context(), src, block)
+	rec, err := n.actor.Receive(r.Context(), src, block.Block, block.Points...)
 	if err != nil {
 		return n.storeProblem(err)
 	}
 	if n.proc != nil && n.leads() && r.Header.Get(headerProcess) != "" && rec.Pending == 0 {
-		if err := n.proc.held(r.Context(), n.actor.LSN(), block); err != nil {
+		if err := n.proc.held(r.Context(), n.actor.LSN(), block.Block); err != nil {
 			return err
 		}
 	}
@@ -49,7 +50,7 @@ func (n *Node) postGenome(w http.ResponseWriter, r *http.Request) error {
 		n.wantPull(src)
 	}
 	if p := n.peer(src.From); src.Known && p != nil && n.relaying() && len(rec.Refused) == 0 {
-		p.brought(block)
+		p.brought(block.Block)
 	}
 	n.pending.note(rec.Pending > 0, time.Now())
 	if age, err := strconv.ParseInt(r.Header.Get(headerAge), 10, 64); err == nil && rec.Applied > 0 {
@@ -145,23 +146,24 @@ func (n *Node) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) ([]
 }
 
 // decodeOps decodes a body by its type. curl -d without -H says that it sends
-// a form: it is taken for JSON, as nothing here takes forms.
-func decodeOps(r *http.Request, body []byte) (genome.Block, error) {
+// a form: it is taken for JSON, as nothing here takes forms. Only the binary form
+// can carry signed points.
+func decodeOps(r *http.Request, body []byte) (signed.Batch, error) {
 	mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
 		mt = ""
 	}
 	switch mt {
 	case genome.MediaType:
-		return genome.DecodeBlock(body, maxBatchOps)
+		return signed.DecodeBatch(body, maxBatchOps)
 	case "application/json", "application/x-ndjson", "application/x-www-form-urlencoded":
 		ops, err := genome.DecodeJSON(body, maxBatchOps)
 		if err != nil && endsEarly(body) {
-			return genome.Block{}, problem(codeUnexpectedEOF, err.Error()+": the JSON ends too early; nothing of it was applied", "send it again")
+			return signed.Batch{}, problem(codeUnexpectedEOF, err.Error()+": the JSON ends too early; nothing of it was applied", "send it again")
 		}
-		return genome.Block{Ops: ops}, err
+		return signed.Batch{Block: genome.Block{Ops: ops}}, err
 	}
-	return genome.Block{}, problem(codeBadMediaType, fmt.Sprintf("Content-Type %q", r.Header.Get("Content-Type")),
+	return signed.Batch{}, problem(codeBadMediaType, fmt.Sprintf("Content-Type %q", r.Header.Get("Content-Type")),
 		"send application/json, application/x-ndjson or "+genome.MediaType)
 }
 

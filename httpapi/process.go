@@ -14,6 +14,7 @@ import (
 	"crdt-genome/genome"
 	"crdt-genome/httpapi/membership"
 	"crdt-genome/store"
+	"crdt-genome/store/signed"
 )
 
 // A Process runs several actors as one member of the group. Each has its own
@@ -186,13 +187,13 @@ func (p *Process) meet(ctx context.Context) error {
 // give brings to, which is f or the lead, what from, the other, has and it
 // lacks, whatever their logs' order.
 func (f *follower) give(ctx context.Context, from, to *Node) error {
-	src := store.Source{Via: store.ViaPull, From: from.cfg.Store.Actor, Peer: account(from.cfg.Store.Actor), Known: true}
+	src := store.Source{Via: store.ViaPull, From: from.cfg.Store.Actor, Peer: account(from.cfg.Store.Actor), Known: true, Trusted: true}
 	for {
-		block, more, err := from.actor.Since(ctx, f.but(to.actor.Version(), from.actor.Version()), maxBatchOps, maxChunk)
+		block, more, err := from.actor.SignedSince(ctx, f.but(to.actor.Version(), from.actor.Version()), maxBatchOps, maxChunk)
 		if err != nil || len(block.Ops) == 0 {
 			return err
 		}
-		rec, err := to.actor.Receive(ctx, src, block)
+		rec, err := to.actor.Receive(ctx, src, block.Block, block.Points...)
 		if err != nil {
 			return err
 		}
@@ -275,10 +276,10 @@ func (p *Process) pause() time.Duration {
 // share brings what the lead's log gets to all others.
 func (p *Process) share(ctx context.Context) {
 	var last time.Time
-	src := store.Source{Via: store.ViaPost, From: p.lead.cfg.Store.Actor, Peer: account(p.lead.cfg.Store.Actor), Known: true}
+	src := store.Source{Via: store.ViaPost, From: p.lead.cfg.Store.Actor, Peer: account(p.lead.cfg.Store.Actor), Known: true, Trusted: true}
 	for ctx.Err() == nil {
 		changed := p.lead.actor.Changed()
-		block, next, err := p.lead.actor.News(ctx, p.shared, nil, nil, maxBatchOps, maxChunk)
+		block, next, err := p.lead.actor.SignedNews(ctx, p.shared, nil, nil, maxBatchOps, maxChunk)
 		switch {
 		case err != nil:
 			p.lead.log.Debug().Err(err).Msg("not shared")
@@ -308,14 +309,14 @@ func (p *Process) share(ctx context.Context) {
 
 // shareBlock gives block to all at once and waits for them: each commits it to
 // its own log.
-func (p *Process) shareBlock(ctx context.Context, src store.Source, block genome.Block) {
+func (p *Process) shareBlock(ctx context.Context, src store.Source, block signed.Batch) {
 	var all sync.WaitGroup
 	for _, f := range p.rest {
 		if f.state.Load() == behind {
 			continue
 		}
 		all.Go(func() {
-			rec, err := f.actor.Receive(ctx, src, f.sound(block))
+			rec, err := f.actor.Receive(ctx, src, f.sound(block.Block), block.Points...)
 			if err != nil || rec.Pending > 0 || len(rec.Refused) > 0 {
 				f.state.Store(behind)
 				f.log.Warn().Err(err).Int("pending", rec.Pending).Int("refused", len(rec.Refused)).Msg("actor fell behind its process")
@@ -329,13 +330,13 @@ func (p *Process) shareBlock(ctx context.Context, src store.Source, block genome
 // from there.
 func (p *Process) collect(ctx context.Context, f *follower) {
 	lead := p.lead.cfg.Store.Actor
-	src := store.Source{Via: store.ViaPost, From: f.cfg.Store.Actor, Peer: account(f.cfg.Store.Actor), Known: true}
+	src := store.Source{Via: store.ViaPost, From: f.cfg.Store.Actor, Peer: account(f.cfg.Store.Actor), Known: true, Trusted: true}
 	var last time.Time
 	for at := f.actor.LSN(); ctx.Err() == nil; {
 		changed := f.actor.Changed()
-		block, next, err := f.actor.News(ctx, at, p.lead.actor.Version(), func(a store.Arrival) bool { return !(a.Known && a.From == lead) }, maxBatchOps, maxChunk)
+		block, next, err := f.actor.SignedNews(ctx, at, p.lead.actor.Version(), func(a store.Arrival) bool { return !(a.Known && a.From == lead) }, maxBatchOps, maxChunk)
 		if err == nil && len(block.Ops) > 0 {
-			_, err = p.lead.actor.Receive(ctx, src, block)
+			_, err = p.lead.actor.Receive(ctx, src, block.Block, block.Points...)
 		}
 		switch {
 		case err != nil:

@@ -13,6 +13,7 @@ import (
 	"crdt-genome/genome"
 	"crdt-genome/httpapi/rings"
 	"crdt-genome/store"
+	"crdt-genome/store/signed"
 )
 
 // pullLoop fetches what p has and we lack, whenever it is woken: at the start,
@@ -118,7 +119,7 @@ func (s *pass) run(ctx context.Context) error {
 		return nil // somebody else brought it while we waited
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	chunks := make(chan genome.Block)
+	chunks := make(chan signed.Batch)
 	g.Go(func() error {
 		defer close(chunks)
 		return s.fetch(ctx, chunks)
@@ -128,16 +129,16 @@ func (s *pass) run(ctx context.Context) error {
 }
 
 // fetch asks for one chunk after the other.
-func (s *pass) fetch(ctx context.Context, chunks chan<- genome.Block) error {
+func (s *pass) fetch(ctx context.Context, chunks chan<- signed.Batch) error {
 	seen := s.forked(s.n.actor.Version())
 	for {
-		block, more, err := s.Since(ctx, seen)
+		block, more, err := s.since(ctx, seen, s.n.cfg.Store.Sign != nil)
 		if err != nil {
 			s.trouble(ctx, err)
 			return err
 		}
 		before := seen.Ops()
-		seen = raise(seen, lasts(block))
+		seen = raise(seen, lasts(block.Block))
 		more = more && seen.Ops() > before // or it could keep us here for ever
 		select {
 		case chunks <- block:
@@ -163,22 +164,22 @@ func (s *pass) without(seen genome.Version) genome.Version {
 }
 
 // take logs and applies the chunks.
-func (s *pass) take(ctx context.Context, chunks <-chan genome.Block) error {
+func (s *pass) take(ctx context.Context, chunks <-chan signed.Batch) error {
 	src := store.Source{Via: store.ViaPull, From: s.actor, Peer: account(s.actor), Known: true}
 	for block := range chunks {
-		rec, err := s.n.actor.Receive(ctx, src, block)
+		rec, err := s.n.actor.Receive(ctx, src, block.Block, block.Points...)
 		if errors.Is(err, store.ErrFull) { // others are writing: they come first
 			if !sleep(ctx, backoffFirst) {
 				return ctx.Err()
 			}
-			rec, err = s.n.actor.Receive(ctx, src, block)
+			rec, err = s.n.actor.Receive(ctx, src, block.Block, block.Points...)
 		}
 		if err != nil {
 			return err
 		}
 		s.applied += rec.Applied
 		s.n.pending.note(rec.Pending > 0, time.Now())
-		s.refusals(block, rec.Refused)
+		s.refusals(block.Block, rec.Refused)
 		s.mu.Lock()
 		for _, e := range rec.Refused {
 			if !slices.Contains(s.skip, e.Dot.Replica) {

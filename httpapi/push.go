@@ -12,6 +12,7 @@ import (
 	"crdt-genome/httpapi/internal/timing"
 	"crdt-genome/httpapi/rings"
 	"crdt-genome/store"
+	"crdt-genome/store/signed"
 )
 
 // A pusher brings our own ops to one peer. The log is the outbox: all that it
@@ -133,14 +134,14 @@ func (s *pusher) look() {
 
 // outgoing reads what the peer is to be sent next: what this process minted,
 // and in rings what others brought.
-func (s *pusher) outgoing(ctx context.Context) (genome.Block, uint64, error) {
+func (s *pusher) outgoing(ctx context.Context) (signed.Batch, uint64, error) {
 	vv := s.version()
 	if !s.n.relaying() && s.n.proc == nil {
 		known := func(d genome.Dot) bool { return vv.Includes(d) }
-		return s.n.actor.Own(ctx, s.cursor, known, maxBatchOps, maxPushBytes)
+		return s.n.actor.SignedOwn(ctx, s.cursor, known, maxBatchOps, maxPushBytes)
 	}
 	relay, to := s.n.relaying(), uint64(s.actor)
-	return s.n.actor.News(ctx, s.cursor, vv, func(a store.Arrival) bool {
+	return s.n.actor.SignedNews(ctx, s.cursor, vv, func(a store.Arrival) bool {
 		ours := s.n.ours(a.Last.Replica.Actor())
 		return rings.Carries(relay && a.LSN > s.first, ours, uint64(a.From), a.Known, to)
 	}, maxBatchOps, maxPushBytes)
@@ -171,8 +172,8 @@ func (s *pusher) lacksOwn() bool {
 }
 
 // send delivers one batch. An error means that it should be tried again.
-func (s *pusher) send(ctx context.Context, block genome.Block) error {
-	data, err := genome.AppendBlock(nil, block)
+func (s *pusher) send(ctx context.Context, block signed.Batch) error {
+	data, err := signed.AppendBatch(nil, block)
 	if err != nil {
 		return fmt.Errorf("encode own ops: %w", err)
 	}
@@ -181,7 +182,7 @@ func (s *pusher) send(ctx context.Context, block genome.Block) error {
 	reply, err := s.postBlock(ctx, data, start.Sub(s.since))
 	s.flying(0)
 	if err != nil {
-		return s.judge(ctx, block, err)
+		return s.judge(ctx, block.Block, err)
 	}
 	s.since = start // what is sent next has come since
 	s.count(true)
@@ -189,7 +190,7 @@ func (s *pusher) send(ctx context.Context, block genome.Block) error {
 	if reply.Pending == 0 {
 		s.again = false
 		s.pauses = 0
-		s.delivered(lasts(block))
+		s.delivered(lasts(block.Block))
 		return nil
 	}
 	lacks := false
@@ -258,6 +259,8 @@ func refusesOps(p *Problem) bool {
 	switch p.Code {
 	case codeActorInUse, codeWrongCluster, string(genome.CodeWireVersion):
 		return false
+	case string(store.CodeSignatureRequired), string(store.CodeSignatureInvalid), string(store.CodeNotInRoster):
+		return true // until it has another roster, and then it pulls
 	}
 	switch p.Status {
 	case http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge,

@@ -14,6 +14,7 @@ import (
 
 	"crdt-genome/genome"
 	"crdt-genome/store"
+	"crdt-genome/store/signed"
 )
 
 func etag(d genome.Digest) string { return `"` + d.String() + `"` }
@@ -140,7 +141,7 @@ func (n *Node) answerOps(w http.ResponseWriter, r *http.Request, q OpsQuery) err
 	if q.Limit < 1 || q.Limit > maxBatchOps {
 		q.Limit = maxBatchOps
 	}
-	block, more, err := n.actor.Since(r.Context(), q.Since, q.Limit, maxChunk)
+	block, more, err := n.opsSince(r, q)
 	if err != nil {
 		return n.storeProblem(err)
 	}
@@ -148,7 +149,7 @@ func (n *Node) answerOps(w http.ResponseWriter, r *http.Request, q OpsQuery) err
 	if !strings.Contains(r.Header.Get("Accept"), genome.MediaType) {
 		return writeNDJSON(w, block.Ops)
 	}
-	data, err := genome.AppendBlock(nil, block)
+	data, err := signed.AppendBatch(nil, block)
 	if err != nil {
 		return fmt.Errorf("encode %d ops: %w", len(block.Ops), err)
 	}
@@ -156,6 +157,16 @@ func (n *Node) answerOps(w http.ResponseWriter, r *http.Request, q OpsQuery) err
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 	_, err = w.Write(data)
 	return err
+}
+
+// opsSince adds signed points for whoever asks for them, who is then given a
+// little less: an answer that ends where it can be checked.
+func (n *Node) opsSince(r *http.Request, q OpsQuery) (b signed.Batch, more bool, err error) {
+	if r.Header.Get(headerSigned) != "" {
+		return n.actor.SignedSince(r.Context(), q.Since, q.Limit, maxChunk)
+	}
+	b.Block, more, err = n.actor.Since(r.Context(), q.Since, q.Limit, maxChunk)
+	return b, more, err
 }
 
 func writeNDJSON(w http.ResponseWriter, ops []genome.Op) error {

@@ -45,7 +45,7 @@ func (n *Node) routes() []route {
 		{pattern: "GET /icon.svg", summary: "The page's icon", handle: n.getAsset, answers: []int{304}, sends: []string{"image/svg+xml"}},
 		{pattern: "GET /genome", summary: "The genome in lower-case hex and nothing else", handle: n.getGenome, answers: []int{304}, sends: text},
 		{pattern: "POST /genome", summary: "Take ops; 200 means durable here, 202 kept until what they need arrives", handle: n.postGenome,
-			accepts: []string{mediaJSON, mediaNDJSON, genome.MediaType}, answers: []int{202, 408, 409, 413, 415, 422, 426, 429, 507}, sends: js},
+			accepts: []string{mediaJSON, mediaNDJSON, genome.MediaType}, answers: []int{202, 403, 408, 409, 413, 415, 422, 426, 429, 507}, sends: js},
 		{pattern: "GET /v1/digest", summary: "The state, now or at an older vector", handle: n.getDigest,
 			query: []string{"at: a version vector"}, answers: []int{304, 409, 422}, sends: js},
 		{pattern: "GET /v1/vv", summary: "How far each replica is held, with chains", handle: n.getHeads, sends: js},

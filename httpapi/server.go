@@ -34,6 +34,7 @@ const (
 	headerAge      = "Genome-Age"     // of a pushed batch: ms that its oldest op has been durable at its sender
 	headerProcess  = "Genome-Process" // of a POST: "all": 2xx when every actor of the process has it; of an answer: "50 49": actors of the process, and how many hold just what this one does
 	headerState    = "Genome-State"   // in rings: hash of a vector and the digest there, "16 hex digits-16 hex digits"
+	headerSigned   = "Genome-Signed"  // of a question for /v1/ops: "true" wants signed points with a binary answer
 	headerMore     = "Genome-More"    // of /v1/ops: "true" when the limit cut it short
 )
 

@@ -49,7 +49,6 @@ type candidate struct {
 	news    int           // events that are new
 	missing *genome.Missing
 	refused *genome.OpError
-	sum     signed.Sum
 }
 
 // A sumPoint is a point that was checked, and what the history up to it comes to.

@@ -525,9 +525,6 @@ func TestSigningLater(t *testing.T) {
 	})
 }
 
-// own0 counts the events of this actor.
-func (a *Actor) own0() uint64 { return a.ownEvents() }
-
 // TestSignaturesDamaged: a log whose signatures are damaged is as good as
 // before, and its actor signs again.
 func TestSignaturesDamaged(t *testing.T) {

@@ -19,7 +19,8 @@
 // (RFC 7617). Without TLS it can be read on the way.
 //
 // This keeps strangers out. It does not tell members apart: whoever has the
-// token or a certificate may send ops of any replica.
+// token or a certificate may send ops of any replica, unless ops are signed
+// (package store/signed).
 package trust
 
 import (

@@ -57,7 +57,8 @@ func TestChain(t *testing.T) {
 		plain = ops[i].AppendEvents(plain)
 	}
 	whole := chainOf(t, "group", ops...)
-	if whole.Sum() != sha256.Sum256(plain) || whole.Sum() != sha256.Sum256(plain) || whole.Seq() != 11 {
+	first := whole.Sum()
+	if first != sha256.Sum256(plain) || whole.Sum() != first || whole.Seq() != 11 {
 		t.Fatalf("the sum up to %d is not that of %x", whole.Seq(), plain)
 	}
 	cut := chainOf(t, "group", ops[0].Head(3), ops[0].TrimHead(3), ops[1], ops[2].Head(1), ops[2].TrimHead(1))
