@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"crdt-genome/genome"
 )
@@ -25,16 +26,22 @@ type victim struct {
 	truth    map[genome.Dot]genome.Event
 	versions []genome.Version // after each commit, the newest last
 	last     *State
+	header   bool // the header of a meta page is damaged: only bbolt's check reads it, and the next commit writes it
 }
 
 // newVictim makes actor 1's log: a sealed segment and a tail of some commits,
 // by three actors.
-func newVictim(t testing.TB, ops int) *victim {
+func newVictim(t testing.TB, ops int) *victim { return newVictimOf(t, Config{}, ops) }
+
+// newVictimOf does so with an actor of cfg.
+func newVictimOf(t testing.TB, cfg Config, ops int) *victim {
 	t.Helper()
 	v := &victim{dir: t.TempDir(), truth: map[genome.Dot]genome.Event{}}
 	other := mustOpen(t, t.TempDir(), 2, nil)
 	third := mustOpen(t, t.TempDir(), 3, nil)
-	a := mustOpen(t, v.dir, 1, nil)
+	cfg.Data, cfg.Actor = v.dir, 1
+	a, err := Open(ctx, cfg)
+	must(t, err)
 	rng := rngOf(7)
 	for _, b := range []*Actor{other, third} {
 		bulk(t, b, rng, ops/3)
@@ -54,13 +61,25 @@ func newVictim(t testing.TB, ops int) *victim {
 	v.last = mustState(t, a)
 	addEvents(v.truth, all(t, a).Ops)
 	v.path = filepath.Join(Dir(v.dir, 1), logName)
-	var err error
+	within(t, "the end of packing", idle(a))
 	if v.sound, err = os.ReadFile(v.path); err != nil { // before Close: the newest meta page is that of the last op
 		t.Fatal(err)
 	}
 	mustClose(t, a)
 	v.write(t, v.sound)
 	return v
+}
+
+// idle is closed when a has nothing left to do in the background.
+func idle(a *Actor) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		for !a.Idle() {
+			time.Sleep(time.Millisecond)
+		}
+		close(done)
+	}()
+	return done
 }
 
 // bulk makes n edits in few commits: each is a function that queues while the
@@ -108,6 +127,9 @@ func (v *victim) replayed() (*replayer, []string, error) {
 	}
 	defer d.close()
 	r, err := replay(context.Background(), d, nil, nil)
+	if problems := (&Log{disk: d}).boltCheck(); err == nil && len(problems) > 0 && !v.header { // what is read must be sound to bbolt too
+		err = fmt.Errorf("bbolt's own check: %w", errors.Join(problems...))
+	}
 	return r, notes, err
 }
 
@@ -164,6 +186,7 @@ func TestMetaBytes(t *testing.T) {
 	v := newVictim(t, 30)
 	count := map[string]int{}
 	for at := range 2 * os.Getpagesize() {
+		v.header = at%os.Getpagesize() < pageHeaderLen
 		v.flip(t, at, at%8, func() {
 			count[v.check(t, fmt.Sprintf("byte %d of meta page %d", at%os.Getpagesize(), at/os.Getpagesize()))]++
 		})

@@ -70,6 +70,10 @@ type CorruptError struct {
 	LSN    uint64 // of the first op damaged; 0 if the damage is not in a record
 	Detail string
 
+	// Of a segment that an actor met while it ran:
+	Last   uint64         // position of the last event in it; else 0
+	Ranges []genome.Range // what it holds, by replica
+
 	// Of a start that ended because of it:
 	Report      *Report // what is damaged and missing; else nil
 	NotRepaired string  // why the log was not repaired unasked
@@ -82,6 +86,9 @@ func (e *CorruptError) Error() string {
 				return d.in(e.Path)
 			}
 		}
+	}
+	if e.Last > 0 {
+		return Damage{First: e.LSN, Last: e.Last, Ranges: e.Ranges, Detail: e.Detail}.in(e.Path) + "; the next start mends it, from peers too"
 	}
 	if e.LSN == 0 {
 		return fmt.Sprintf("%s: %s", e.Path, e.Detail)

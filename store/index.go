@@ -315,24 +315,25 @@ type cache struct {
 	values []*value // the one used last at the end
 }
 
-// get returns the segment at lsn, decoded and checked. Callers must not
-// change it.
-func (c *cache) get(lsn uint64) (*value, error) {
+// get returns a segment, decoded and checked. Callers must not change it. The
+// error names what the segment holds, not what it seems to: no byte of one that
+// is damaged is used.
+func (c *cache) get(seg *segment) (*value, error) {
 	c.mu.Lock()
 	for i, v := range c.values {
-		if v.lsn == lsn {
+		if v.lsn == seg.lsn {
 			c.values = append(slices.Delete(c.values, i, i+1), v)
 			c.mu.Unlock()
 			return v, nil
 		}
 	}
 	c.mu.Unlock()
-	v, err := findIn(c.disk, bucketSeg, lsn)
-	if err != nil {
-		return nil, withPath(err, c.path)
+	v, err := findIn(c.disk, bucketSeg, seg.lsn)
+	if err == nil && (v == nil || v.lsn != seg.lsn) {
+		err = &CorruptError{LSN: seg.lsn, Detail: "the record is gone"}
 	}
-	if v == nil || v.lsn != lsn {
-		return nil, &CorruptError{Path: c.path, LSN: lsn, Detail: "the record is gone"}
+	if err != nil {
+		return nil, seg.named(err, c.path)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -341,4 +342,17 @@ func (c *cache) get(lsn uint64) (*value, error) {
 	}
 	c.values = append(c.values, v)
 	return v, nil
+}
+
+// named adds to the error of reading s what it holds.
+func (s *segment) named(err error, path string) error {
+	c, ok := errors.AsType[*CorruptError](err)
+	if !ok || c.LSN == 0 {
+		return withPath(err, path)
+	}
+	named := &CorruptError{Path: path, LSN: s.lsn, Last: s.last(), Detail: c.Detail}
+	for _, a := range s.authors {
+		named.Ranges = append(named.Ranges, genome.Range{Replica: a.replica, From: a.first, To: a.last})
+	}
+	return named
 }

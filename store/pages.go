@@ -198,6 +198,7 @@ type pageWalk struct {
 	size  int64
 	seen  []bool // pages in use
 	pages int
+	leaf  uint64 // that holds the element visited
 
 	visit  func(b bucket, k, v []byte) error // called with each element of a bucket; may be nil
 	damage func(*CorruptError)               // if set, called with each damage, and the walk goes on beside it
@@ -367,6 +368,7 @@ func (w *pageWalk) leafElement(id uint64, flags uint32, key, val []byte, depth i
 	case !root && w.visit == nil:
 		return nil
 	case !root:
+		w.leaf = id
 		return w.visit(b, key, val)
 	case len(val) < bucketHeader:
 		return w.damaged(id, fmt.Sprintf("bucket %q is cut off", key))

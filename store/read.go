@@ -145,7 +145,7 @@ func (a *Actor) lookup(d genome.Dot) (genome.Op, bool) {
 	if !ok {
 		return genome.Op{}, false
 	}
-	v, err := a.cache.get(a.x.segs[i].lsn)
+	v, err := a.cache.get(&a.x.segs[i])
 	if err != nil {
 		a.x.err = err
 		return genome.Op{}, false
@@ -195,7 +195,7 @@ func (a *Actor) ChainAt(ctx context.Context, d genome.Dot) (genome.Chain, bool, 
 
 // segmentChain returns the chain after d, which seg holds.
 func (a *Actor) segmentChain(seg *segment, d genome.Dot) (genome.Chain, error) {
-	v, err := a.cache.get(seg.lsn)
+	v, err := a.cache.get(seg)
 	if err != nil {
 		return 0, err
 	}
@@ -328,7 +328,7 @@ func (a *Actor) scan(ctx context.Context, s *snapshot, wanted func(*segment) boo
 		if !wanted(&s.segs[i]) {
 			continue
 		}
-		v, err := a.cache.get(s.segs[i].lsn)
+		v, err := a.cache.get(&s.segs[i])
 		if err != nil {
 			return err
 		}
@@ -421,8 +421,23 @@ func (a *Actor) headsOf(ctx context.Context, ops []genome.Op) ([]genome.Head, er
 // The error, if any, comes last.
 func (a *Actor) Records(ctx context.Context, from uint64) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		scanRecords(ctx, a.disk, a.folder.path(), a.cfg.Actor, from, func() (uint64, error) { return a.LSN(), a.Err() }, yield)
+		scanRecords(ctx, a.disk, a.folder.path(), a.cfg.Actor, from, func() (uint64, error) { return a.LSN(), a.Err() },
+			func(r Record, err error) bool { return yield(r, a.named(err)) })
 	}
+}
+
+// named adds to an error that names an op what the segment holds which it is in.
+func (a *Actor) named(err error) error {
+	c, ok := errors.AsType[*CorruptError](err)
+	if !ok || c.LSN == 0 {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if i := segmentAt(a.x.segs, c.LSN); i < len(a.x.segs) && a.x.segs[i].lsn <= c.LSN {
+		return a.x.segs[i].named(err, a.folder.path())
+	}
+	return err
 }
 
 // scanRecords yields records from the values of d, one short read after the

@@ -73,6 +73,9 @@ func repair(ctx context.Context, cfg Config, f *osFolder, cause error) (*Report,
 		return nil, err
 	}
 	report := v.report(s)
+	if len(report.Damage) == 0 { // what the start met has no place in the file
+		report.Damage = []Damage{{Detail: cause.Error(), Mended: report.MissingEvents() == 0}}
+	}
 	if err := allowed(ctx, cfg, f, s, v, report); err != nil {
 		return nil, refusedRepair(cause, err, report)
 	}
@@ -135,8 +138,9 @@ func allowed(ctx context.Context, cfg Config, f *osFolder, s *survey, v *salvage
 	return nil
 }
 
-// owned refuses somebody else's log, also one that does not say whose it is
-// any more but has local ops of another actor.
+// owned refuses somebody else's log. One that does not say whose it is any more
+// is told by its local ops; one that does is believed, and a local op of another
+// actor in it is damage like any other.
 func owned(cfg Config, s *survey, v *salvaged) error {
 	wrong := &WrongOwnerError{Path: s.path, Actor: cfg.Actor, Want: cfg.Actor, Cluster: cfg.Cluster, WantCluster: cfg.Cluster}
 	if self, ok := s.meta[metaSelf]; ok {
@@ -146,7 +150,7 @@ func owned(cfg Config, s *survey, v *salvaged) error {
 		wrong.Cluster = string(cluster)
 	}
 	for _, e := range v.entries {
-		if e.prov.via == ViaLocal && e.op.Dot.Replica.Actor() != cfg.Actor {
+		if s.meta[metaSelf] == nil && e.prov.via == ViaLocal && e.op.Dot.Replica.Actor() != cfg.Actor {
 			wrong.Actor, wrong.Epoch = e.op.Dot.Replica.Actor(), e.op.Dot.Replica.Epoch()
 		}
 	}

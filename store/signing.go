@@ -331,7 +331,7 @@ func (a *Actor) signSealed(s *signing) (writes []write, err error) {
 		return nil, nil
 	}
 	for i := range a.x.segs {
-		v, err := a.cache.get(a.x.segs[i].lsn)
+		v, err := a.cache.get(&a.x.segs[i])
 		if err != nil {
 			return nil, err
 		}

@@ -113,7 +113,7 @@ func newStats(g *genome.Genome, m *meta, x *index, w *waiting, times [2]prov) St
 		Missing: lacks.events(), Quarantined: lacks.Quarantined,
 	}
 	if s.Ops > 0 {
-		s.First, s.Last = time.UnixMilli(times[0].ms).UTC(), time.UnixMilli(times[1].ms).UTC()
+		s.First, s.Last = times[0].time(), times[1].time()
 	}
 	at := make(map[genome.ReplicaID]int) // index into s.Authors; looked up only
 	for _, e := range g.Version() {

@@ -37,6 +37,7 @@ type found struct {
 	value *value
 	tree  bool // the tree led to it and it was sound
 	loose bool // no checksum vouches for its position
+	bare  bool // nothing vouches for its origins
 }
 
 // A Damage is one place of a log that cannot be read as it was written.
@@ -46,6 +47,8 @@ type Damage struct {
 	Ranges []genome.Range `json:"ranges,omitempty"` // the events, as far as it is known whose they were
 	Mended bool           `json:"mended,omitempty"` // nothing is lost: read again from elsewhere in the file, or corrected
 	Detail string         `json:"detail"`
+
+	exact bool // Ranges are what the record held, read from it after all
 }
 
 func (d Damage) String() string {
@@ -73,11 +76,16 @@ func (d Damage) ops() string {
 	if d.Last > d.First {
 		s = fmt.Sprintf("ops %d-%d", d.First, d.Last)
 	}
-	if len(d.Ranges) > 0 {
+	if n := len(d.Ranges); n > shownRanges {
+		s += fmt.Sprintf(" (%s, and of %d more)", rangesText(d.Ranges[:shownRanges]), n-shownRanges)
+	} else if n > 0 {
 		s += " (" + rangesText(d.Ranges) + ")"
 	}
 	return s
 }
+
+// shownRanges bounds how many replicas a message names; a report has all.
+const shownRanges = 8
 
 // surveyFile surveys the log at path. The error is a [*NotLogError], a
 // [*FormatError], or comes from reading; damage is not an error.
@@ -123,7 +131,7 @@ func surveyFile(path string) (*survey, error) {
 // tree takes what the tree of m leads to.
 func (s *survey) tree(f *os.File, m boltMeta, size int64) error {
 	w := newPageWalk(f, s.path, m, size)
-	w.visit = s.element
+	w.visit = func(b bucket, k, v []byte) error { return s.element(w.leaf, b, k, v) }
 	w.damage = func(err *CorruptError) { s.damage = append(s.damage, Damage{Detail: err.Detail}) }
 	if err := w.run(); err != nil {
 		return err
@@ -138,8 +146,8 @@ func (s *survey) tree(f *os.File, m boltMeta, size int64) error {
 	return nil
 }
 
-// element takes one key and value of the tree.
-func (s *survey) element(b bucket, k, v []byte) error {
+// element takes one key and value of the tree, from this page.
+func (s *survey) element(page uint64, b bucket, k, v []byte) error {
 	switch b {
 	case bucketMeta:
 		all := map[string][]byte{string(k): v}
@@ -151,9 +159,11 @@ func (s *survey) element(b bucket, k, v []byte) error {
 	case bucketActors:
 		if payload, err := metaValue(map[string][]byte{string(k): v}, string(k), 16); err == nil {
 			s.actors[genome.NewReplicaID(genome.ActorID(binary.LittleEndian.Uint32(payload)), genome.Epoch(binary.LittleEndian.Uint32(payload[4:])))] = true
+		} else {
+			s.damage = append(s.damage, Damage{Detail: fmt.Sprintf("entry %x in the table of actors is damaged", k)})
 		}
 	case bucketSeg, bucketTail:
-		return s.record(k, v)
+		return s.record(page, k, v)
 	}
 	return nil
 }
@@ -161,7 +171,7 @@ func (s *survey) element(b bucket, k, v []byte) error {
 // record takes a record of the tree. One that is damaged is mended if one bit
 // of it was flipped, and else searched for parts that are sound: each has a
 // checksum of its own.
-func (s *survey) record(k, data []byte) error {
+func (s *survey) record(page uint64, k, data []byte) error {
 	data = bytes.Clone(data)
 	key, err := keyLSN(k)
 	if err != nil {
@@ -193,15 +203,48 @@ func (s *survey) record(k, data []byte) error {
 	if span := valueSpan(data); span > 0 && span < math.MaxUint32 {
 		d.Last = key + span - 1 // as it says
 	}
-	d.Ranges = hintOf(data, d.Last-d.First+1)
-	s.damage = append(s.damage, d)
-	if mended, ok := mend(data); ok {
-		if parts, err := openValue(key, mended); err == nil && s.take(parts, found{}) == nil {
+	if mended, at, ok := mend(data); ok {
+		before := len(s.found)
+		if parts, err := openValue(key, mended); err == nil && s.take(parts, found{bare: !vouched(mended, parts, at)}) == nil {
+			d.Last, d.exact = parts[len(parts)-1].last(), true
+			d.Ranges = rangesOf(s.found[before:])
+			s.damage = append(s.damage, d)
 			return nil
 		}
+		s.found = s.found[:before]
 	}
-	_ = s.take(looseParts(key, data), found{loose: true}) // what is sound of it
+	if !isRecord(data) && lsnOf(data) != key {
+		// Neither is what it should be: it is the page that leads astray.
+		s.damage = append(s.damage, Damage{Detail: fmt.Sprintf("page %d is damaged (what stands under key %x is no record)", page, k)})
+		return nil
+	}
+	d.Ranges = hintOf(data, d.Last-d.First+1)
+	s.damage = append(s.damage, d)
+	_ = s.take(looseParts(key, data), found{loose: true, bare: true}) // what is sound of it
 	return nil
+}
+
+// rangesOf returns the events of values that follow each other, by replica.
+func rangesOf(values []found) (ranges []genome.Range) {
+	at := make(map[genome.ReplicaID]int) // index into ranges; looked up only
+	for _, f := range values {
+		for _, op := range f.value.block.Ops {
+			i, ok := at[op.Dot.Replica]
+			if !ok {
+				i = len(ranges)
+				at[op.Dot.Replica] = i
+				ranges = append(ranges, genome.Range{Replica: op.Dot.Replica, From: op.Dot.Seq})
+			}
+			ranges[i].To = op.Last()
+		}
+	}
+	slices.SortFunc(ranges, func(a, b genome.Range) int { return cmp.Compare(a.Replica, b.Replica) })
+	return ranges
+}
+
+// isRecord reports whether data begins as a record does.
+func isRecord(data []byte) bool {
+	return len(data) >= valueHeaderLen && binary.LittleEndian.Uint16(data) == valueMagic
 }
 
 // lsnOf returns the position that a value says it begins at, unchecked.
@@ -220,6 +263,9 @@ func (s *survey) take(parts []part, how found) (err error) {
 		if e != nil {
 			err = cmp.Or(err, e)
 			continue
+		}
+		if how.bare {
+			v.forgetOrigins()
 		}
 		how.value = v
 		s.found = append(s.found, how)
@@ -411,7 +457,7 @@ func (s *survey) end() {
 
 // bound cuts what a damaged record says of its length to where the next begins.
 func (s *survey) bound(d *Damage) {
-	if d.First == 0 {
+	if d.First == 0 || d.exact {
 		return
 	}
 	d.Last = max(d.First, min(d.Last, s.treeFrom(d.First+1)-1, s.last))

@@ -65,6 +65,13 @@ type prov struct {
 	from  genome.ActorID
 }
 
+func (p prov) time() time.Time {
+	if p.ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(p.ms).UTC()
+}
+
 // An entry is an op at its place in the log.
 type entry struct {
 	op    genome.Op
@@ -331,7 +338,7 @@ func (v *value) decodeProvs(b []byte) (ops int, rest []byte, err error) {
 // A Record is an op in a log, as people see it.
 type Record struct {
 	LSN       uint64    // position of the op's first unit event, from 1
-	Time      time.Time // when it was taken in; for people only
+	Time      time.Time // when it was taken in, for people only; zero if that is not known any more
 	Via       Via
 	From      genome.ActorID // who sent it; the actor itself if ViaLocal
 	FromKnown bool           // From is known; always so if ViaLocal
@@ -348,7 +355,7 @@ func (v *value) records(from uint64, self genome.ActorID, yield func(Record, err
 		if e.last() < from {
 			return true
 		}
-		r := Record{LSN: e.lsn, Time: time.UnixMilli(e.prov.ms).UTC(), Via: e.prov.via, From: e.prov.from,
+		r := Record{LSN: e.lsn, Time: e.prov.time(), Via: e.prov.via, From: e.prov.from,
 			FromKnown: e.prov.known, Op: e.op, Bytes: v.size*(i+1)/n - v.size*i/n, CRC: v.crc}
 		if r.LSN < from {
 			r.Op = r.Op.TrimHead(int(from - r.LSN))
