@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -249,7 +250,11 @@ func running(t *testing.T) (*Actor, genome.Block) {
 // repetition from a fork any more.
 func TestGoneWhileRunning(t *testing.T) {
 	a, b := running(t)
-	if _, _, err := a.Since(ctx, nil, 0, 0); !isA[*CorruptError](err) {
+	// The error says what was in the segment, and what to do; the actor goes on.
+	_, _, err := a.Since(ctx, nil, 0, 0)
+	c, ok := errors.AsType[*CorruptError](err)
+	if !ok || c.Last <= c.LSN || len(c.Ranges) == 0 || !strings.Contains(err.Error(), fmt.Sprintf("ops %d-%d (%v", c.LSN, c.Last, c.Ranges[0])) ||
+		!strings.Contains(err.Error(), "the next start mends it") {
 		t.Errorf("Since: %v", err)
 	}
 	lost := 0
@@ -267,7 +272,7 @@ func TestGoneWhileRunning(t *testing.T) {
 	for _, err := range a.Records(ctx, 1) {
 		broken = err
 	}
-	if !isA[*CorruptError](broken) {
+	if !isA[*CorruptError](broken) || !strings.Contains(broken.Error(), c.Ranges[0].String()) {
 		t.Errorf("Records: %v", broken)
 	}
 	given, giveUp := context.WithCancel(ctx)
@@ -306,9 +311,19 @@ func TestForgedTail(t *testing.T) {
 			mustReceive(t, a, genome.Block{Ops: []genome.Op{first}})
 			mustClose(t, a)
 			forgeRecord(t, filepath.Join(Dir(data, 1), logName), []entry{e})
-			if a, err := Open(ctx, Config{Data: data, Actor: 1, Repair: RepairNever}); err == nil {
-				a.Close()
-				t.Error("it is opened")
+			for _, mode := range []RepairMode{RepairNever, RepairSafe} {
+				a, err := Open(ctx, Config{Data: data, Actor: 1, Repair: mode})
+				if err == nil && mode == RepairNever {
+					t.Error("it is opened")
+				}
+				if err == nil { // what does not fit has been set aside
+					if r := a.Opening().Repaired; r == nil || len(r.Damage) == 0 || a.Stats().Ops != 1 {
+						t.Errorf("opened with %d events: %+v", a.Stats().Ops, r)
+					}
+					mustClose(t, a)
+				} else if c, ok := errors.AsType[*CorruptError](err); !ok || c.LSN == 0 || !strings.Contains(c.Error(), "op ") {
+					t.Errorf("it is not said which op is damaged: %v", err) // but whose log it is, for one
+				}
 			}
 			x := newIndex()
 			x.add(&first, prov{})

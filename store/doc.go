@@ -126,13 +126,20 @@
 // A start checks every page, checksum and chain before it serves anything. A
 // log that is damaged is searched for what is sound: records are found by their
 // checksums wherever they stand in the file, and a record with one flipped bit
-// is corrected. If nothing else can be lost by it, the start makes a new log of
+// is corrected. When and from whom its ops came is then kept only if a checksum
+// within the record proves the correction; mend.go says why. If nothing else can be lost by it, the start makes a new log of
 // that, keeps the damaged file as damaged-<time>.db, goes on under a new epoch
 // and fetches what is missing from its peers as any late joiner would; repair.go
 // says when exactly this is done unasked. Otherwise the start fails with a
 // [*CorruptError] that names what is damaged, by position, replica and seqs.
 // What is sound and cannot be applied is quarantined, not dropped; see
 // [Actor.Shortage].
+//
+// A segment that is damaged while an actor runs is noticed by whoever reads it:
+// its checksum is compared at every reading from the disk. The reader gets a
+// [*CorruptError] that names the events in it, and none of its bytes; everything
+// else goes on, since the genome is in memory. Only the writer stops, when it
+// cannot tell a repetition from a fork any more. The next start repairs the log.
 //
 // # Guard
 //

@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -29,12 +28,13 @@ func tellFigure(t testing.TB, format string, args ...any) {
 	must(t, err)
 }
 
-// seedOfRun is a new seed each time, or CRDT_GENOME_SEED.
+// seedOfRun is CRDT_GENOME_SEED, or the same each time: which flips are tried
+// must not decide whether some other change passes.
 func seedOfRun() uint64 {
 	if s, err := strconv.ParseUint(os.Getenv("CRDT_GENOME_SEED"), 10, 64); err == nil {
 		return s
 	}
-	return rand.Uint64N(1e6)
+	return 1
 }
 
 // flips counts what became of flipped bits.

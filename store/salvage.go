@@ -274,9 +274,20 @@ func (v *salvaged) report(s *survey) *Report {
 		return cmp.Or(cmp.Compare(a.Replica, b.Replica), cmp.Compare(a.From, b.From))
 	})
 	for i := range r.Damage {
-		r.mended(&r.Damage[i], v)
+		d := &r.Damage[i]
+		r.mended(d, v)
+		if d.First > 0 && len(d.Ranges) == 0 && d.Mended { // it was found elsewhere
+			d.Ranges = rangesOf(s.foundFrom(d.First, d.Last))
+		}
 	}
 	return r
+}
+
+// foundFrom returns what was found that begins from first to last.
+func (s *survey) foundFrom(first, last uint64) []found {
+	i, _ := slices.BinarySearchFunc(s.found, first, func(f found, lsn uint64) int { return cmp.Compare(f.value.lsn, lsn) })
+	n, _ := slices.BinarySearchFunc(s.found[i:], last+1, func(f found, lsn uint64) int { return cmp.Compare(f.value.lsn, lsn) })
+	return s.found[i : i+n]
 }
 
 // hinted takes what a damaged record seems to have held for known if it is as
