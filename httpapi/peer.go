@@ -61,8 +61,9 @@ type peerState struct {
 	forks      map[genome.ReplicaID]Fork
 	alarm      bool // it has diverged, and that was named
 
-	rode time.Time // when its state, riding on some request or answer, was last seen to equal ours
-	same int       // actors of its process that hold what it does; 0: not said
+	rode   string    // its state that came with its latest answer; "": none, or it has changed since
+	rodeAt time.Time // when
+	same   int       // actors of its process that hold what it does; 0: not said
 
 	verdict  string // of the last verification: one of State…
 	genes    int
@@ -172,7 +173,7 @@ func (p *peer) checkReply(resp *http.Response) error {
 	p.replica = h.Get(headerReplica)
 	p.setBootLocked(boot)
 	p.mu.Unlock()
-	p.noteRide(h)
+	p.noteRide(h, true)
 	p.checkClock(h, time.Now())
 	return nil
 }

@@ -285,6 +285,9 @@ func parseEdit(body []byte) (store.Edit, error) {
 		}
 		return store.Edit{}, badEdit(err.Error())
 	}
+	if _, err := dec.Token(); err != io.EOF { // a second edit would be lost
+		return store.Edit{}, badEdit("more than one edit")
+	}
 	switch {
 	case (req.Insert == nil) == (req.Delete == nil):
 		return store.Edit{}, badEdit("want one of insert and delete")

@@ -72,17 +72,19 @@ func TestEdit(t *testing.T) {
 		t.Errorf("genome %s, want 2a", got)
 	}
 	for body, want := range map[string]string{
-		`{"insert":{"at":2,"hex":"2a"}}`:                         "422 index_out_of_range",
-		`{"insert":{"at":-1,"hex":"2a"}}`:                        "422 index_out_of_range",
-		`{"delete":{"at":0,"n":2}}`:                              "422 index_out_of_range",
-		`{"delete":{"at":9223372036854775807,"n":1}}`:            "422 index_out_of_range",
-		`{"delete":{"at":0,"n":0}}`:                              "400 bad_request",
-		`{"insert":{"at":0,"hex":"2"}}`:                          "400 bad_request",
-		`{"insert":{"at":0,"hex":""}}`:                           "400 bad_request",
-		`{}`:                                                     "400 bad_request",
-		`{"insert":{"at":0,"hex":"2a"},"delete":{"at":0,"n":1}}`: "400 bad_request",
-		`{"inserts":{"at":0,"hex":"2a"}}`:                        "400 bad_request",
-		`{"insert":{"at":0,`:                                     "400 unexpected_eof",
+		`{"insert":{"at":2,"hex":"2a"}}`:                               "422 index_out_of_range",
+		`{"insert":{"at":-1,"hex":"2a"}}`:                              "422 index_out_of_range",
+		`{"delete":{"at":0,"n":2}}`:                                    "422 index_out_of_range",
+		`{"delete":{"at":9223372036854775807,"n":1}}`:                  "422 index_out_of_range",
+		`{"delete":{"at":0,"n":0}}`:                                    "400 bad_request",
+		`{"insert":{"at":0,"hex":"2"}}`:                                "400 bad_request",
+		`{"insert":{"at":0,"hex":""}}`:                                 "400 bad_request",
+		`{}`:                                                           "400 bad_request",
+		`{"insert":{"at":0,"hex":"2a"},"delete":{"at":0,"n":1}}`:       "400 bad_request",
+		`{"inserts":{"at":0,"hex":"2a"}}`:                              "400 bad_request",
+		`{"insert":{"at":0,`:                                           "400 unexpected_eof",
+		`{"insert":{"at":0,"hex":"2a"}}{"insert":{"at":0,"hex":"2b"}}`: "400 bad_request",
+		`{"insert":{"at":0,"hex":"2a"}} and more`:                      "400 bad_request",
 		`{"insert":{"at":0,"hex":"` + strings.Repeat("00", genome.MaxRun+1) + `"}}`: "400 bad_request",
 	} {
 		a := edit(body)

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"crdt-genome/store"
 )
 
 // In rings nobody asks everybody: that would be a question for each pair of
@@ -50,30 +52,37 @@ func (n *Node) rideText() string {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.text, r.at = hash16(st.VVHash)+"-"+st.Digest.String(), time.Now()
+	r.text, r.at = stateText(st), time.Now()
 	return r.text
 }
 
-// noteRide looks at the state that came along with something of p's. Another
-// state says little: it may be older than ours, or newer.
-func (p *peer) noteRide(h http.Header) {
+// stateText is st as it rides along.
+func stateText(st *store.State) string { return hash16(st.VVHash) + "-" + st.Digest.String() }
+
+// noteRide notes the state that came along with an answer of p's, or with a
+// request: anybody can send one in p's name, so that is only believed to say
+// that p no longer holds what it did.
+func (p *peer) noteRide(h http.Header, answer bool) {
 	text := h.Get(headerState)
 	if text == "" {
 		return
 	}
-	equal := text == p.n.rideText()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.rode = (time.Time{}); equal {
-		p.rode = time.Now()
+	switch {
+	case answer:
+		p.rode, p.rodeAt = text, time.Now()
+	case p.rode != text:
+		p.rode = ""
 	}
 }
 
-// rides reports whether p was lately seen to hold what we do.
-func (p *peer) rides() bool {
+// rides reports whether p has lately said that it holds st, which is what we
+// hold, and has failed at nothing since.
+func (p *peer) rides(st *store.State) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.rode.IsZero() || time.Since(p.rode) >= p.n.cfg.VerifyInterval {
+	if p.rode != stateText(st) || time.Since(p.rodeAt) >= p.n.cfg.VerifyInterval || p.failures > 0 {
 		return false
 	}
 	p.verdict = StateEqual

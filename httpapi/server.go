@@ -299,7 +299,7 @@ func (n *Node) meet(r *http.Request) error {
 	older, inUse := n.twins.see(from, boot, sentAt(r), time.Now())
 	if !inUse {
 		p.signOfLife(boot)
-		p.noteRide(r.Header)
+		p.noteRide(r.Header, false)
 		return nil
 	}
 	if r.Method == http.MethodGet && r.URL.Path != "/v1/vv" {

@@ -178,7 +178,7 @@ func (n *Node) verify(ctx context.Context, st *store.State, peers []*peer) round
 	g.SetLimit(verifyParallel)
 	for i, p := range peers {
 		g.Go(func() error {
-			if p.rides() {
+			if p.rides(st) {
 				verdicts[i] = StateEqual
 			} else {
 				verdicts[i] = p.compare(ctx, st)

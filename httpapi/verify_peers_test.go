@@ -152,3 +152,46 @@ func TestVerifyEveryKindOfPeer(t *testing.T) {
 		l.stop(0)
 	})
 }
+
+// In rings, a request in the name of a peer that is dead says that it holds
+// what we do. Anybody can send that: it is no answer (keeps H5).
+func TestForgedRide(t *testing.T) {
+	const count = 4
+	n := alone(t, func(c *Config) { c.Peers, c.Fanout, c.VerifyInterval = invented(count), 2, time.Hour })
+	st := mustState(t, n)
+	for i := range count {
+		a := ask(t, n, "GET", "/genome", nil, headerActor, fmt.Sprint(i+1), headerBoot, string(newBootID(n.started)), headerState, stateText(st))
+		if a.status != 200 || a.header.Get(headerState) != stateText(st) {
+			t.Fatalf("%d, state %q", a.status, a.header.Get(headerState))
+		}
+	}
+	if r := n.verify(ctx, st, n.peers()); r.match != 0 || r.unreachable != count {
+		t.Errorf("%+v; want all unreachable", r)
+	}
+}
+
+// What rides on an answer is believed for as long as both sides stay as they are.
+func TestRide(t *testing.T) {
+	n := alone(t, func(c *Config) { c.Peers, c.Fanout, c.VerifyInterval = invented(1), FanoutAll, time.Hour })
+	p, st, h := n.peer(1), mustState(t, n), http.Header{}
+	h.Set(headerState, stateText(st))
+	p.noteRide(h, true)
+	if !p.rides(st) {
+		t.Error("an answer is not believed")
+	}
+	other := *st
+	other.VVHash++
+	if p.rides(&other) {
+		t.Error("we have changed since")
+	}
+	h.Set(headerState, stateText(&other))
+	if p.noteRide(h, false); p.rides(st) {
+		t.Error("it says itself that it has changed")
+	}
+	h.Set(headerState, stateText(st))
+	p.noteRide(h, true)
+	p.failedNow(ctx, errLost)
+	if p.rides(st) {
+		t.Error("it has failed since")
+	}
+}

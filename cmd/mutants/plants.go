@@ -118,8 +118,8 @@ var plants = []plant{
 	{
 		name: "decompression-bomb", promise: "a body is bounded also after decompression",
 		dir:  "httpapi",
-		old:  "if err == nil && len(data) > maxBody {",
-		new:  "if err == nil && len(data) > maxBody+1 {",
+		old:  "if err == nil && int64(len(data)) > limit {",
+		new:  "if err == nil && int64(len(data)) > limit+1 {",
 		test: "TestBodyLimits",
 	},
 	{
