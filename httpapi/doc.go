@@ -38,7 +38,8 @@
 //	POST /v1/edit           [EditRequest] -> 201 [EditReply]
 //	GET  /v1/members        [MembersReply]: the processes of the group
 //	GET  /v1/cluster        [ClusterReply]: every peer as this node sees it
-//	GET  /v1/elements       [ElementsReply]: the list with its tombstones; ?from=&limit=; gzip, ETag
+//	GET  /v1/elements       [ElementsReply]: the list with its tombstones; ?from=&limit=&whole=; gzip, ETag
+//	GET  /v1/elements/overview  [OverviewReply]: all of it from afar; ?slots=; gzip
 //	GET  /v1/changes        ?since=LSN: what happens, as SSE or NDJSON; see getChanges
 //	GET  /v1/log            ?from=LSN&limit=N&follow=true: [LogRecord] as NDJSON
 //	GET  /v1/log/info       [LogInfo]; /v1/log/stats [LogStats]; /v1/log/verify [LogVerification]

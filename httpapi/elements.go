@@ -32,8 +32,9 @@ type ElementsReply struct {
 	Pos     uint64           `json:"pos"` // position in this node's log, in unit events
 	VV      genome.Version   `json:"vv"`
 
-	Total int `json:"total"` // elements there are
-	From  int `json:"from"`  // the first one here
+	Total  int `json:"total"`  // elements there are
+	From   int `json:"from"`   // the first one here
+	Before int `json:"before"` // genes of the node's list that stand before it
 
 	Replicas     []genome.ReplicaID `json:"replicas"` // what the author columns index
 	Author       []int              `json:"author"`
@@ -59,7 +60,8 @@ type Deletions struct {
 
 const (
 	// maxElements is the number of elements in one answer, about 4 MiB before
-	// compression. More are asked for with ?from=.
+	// compression. More are asked for with ?from=: a page shows a window, and
+	// where it stands in the whole by GET /v1/elements/overview.
 	maxElements = 100_000
 
 	// maxDeletions is the number of deletions in one answer. Beyond it only
@@ -68,19 +70,41 @@ const (
 	maxDeletions = 2 * maxElements
 )
 
+// A window is the part of the list that a reader wants.
+type window struct {
+	from, limit uint64
+	whole       uint64 // a list of at most so many elements is wanted as a whole
+}
+
+// newWindow reads the query.
+func newWindow(r *http.Request) (w window, err error) {
+	if w.from, err = intParam(r, "from", 0); err != nil {
+		return w, err
+	}
+	if w.limit, err = intParam(r, "limit", maxElements); err != nil {
+		return w, err
+	}
+	w.whole, err = intParam(r, "whole", 0)
+	w.limit, w.whole = min(w.limit, maxElements), min(w.whole, maxElements)
+	return w, err
+}
+
+// of returns the window of a list of total elements, as from and limit.
+func (w window) of(total uint64) window {
+	if total <= w.whole {
+		return window{limit: total}
+	}
+	return window{from: min(w.from, total), limit: w.limit}
+}
+
 // getElements answers a window of the list. What it costs is one reading of
 // the log, so it is done for one reader at a time and remembered.
 func (n *Node) getElements(w http.ResponseWriter, r *http.Request) error {
-	from, err := intParam(r, "from", 0)
+	wanted, err := newWindow(r)
 	if err != nil {
 		return err
 	}
-	limit, err := intParam(r, "limit", maxElements)
-	if err != nil {
-		return err
-	}
-	limit = min(limit, maxElements)
-	body, digest, err := n.watch.elements.get(r.Context(), n, from, limit)
+	body, digest, err := n.watch.elements.get(r.Context(), n, wanted)
 	if err != nil {
 		return n.storeProblem(err)
 	}
@@ -88,12 +112,17 @@ func (n *Node) getElements(w http.ResponseWriter, r *http.Request) error {
 	if tagged(w, r, digest) {
 		return nil
 	}
-	w.Header().Set("Content-Type", "application/json")
+	return writeGzip(w, r, body)
+}
+
+// writeGzip answers with JSON that is compressed already.
+func writeGzip(w http.ResponseWriter, r *http.Request, body []byte) error {
+	w.Header().Set("Content-Type", mediaJSON)
 	out := &patientWriter{w, http.NewResponseController(w)}
 	if acceptsGzip(r) {
 		w.Header().Set("Content-Encoding", "gzip")
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-		_, err = out.Write(body)
+		_, err := out.Write(body)
 		return err
 	}
 	z, err := gzip.NewReader(bytes.NewReader(body))
@@ -117,13 +146,15 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// An elementsCache holds the last answer of getElements, so that seven tabs
-// that load at once cost one reading of the log.
+// An elementsCache holds the last answers of getElements and getOverview, so
+// that seven tabs that load at once cost one reading of the log each.
 type elementsCache struct {
-	turn        chan struct{} // holds one token; the fields below go with it
-	digest      genome.Digest
-	from, limit uint64
-	body        []byte // gzip
+	turn   chan struct{} // holds one token; the fields below go with it
+	digest genome.Digest
+	window window
+	body   []byte // gzip
+
+	overview overviewCache
 }
 
 func newElementsCache() *elementsCache {
@@ -132,21 +163,31 @@ func newElementsCache() *elementsCache {
 	return c
 }
 
-func (c *elementsCache) get(ctx context.Context, n *Node, from, limit uint64) ([]byte, genome.Digest, error) {
+// take waits for its turn; the caller must give it back.
+func (c *elementsCache) take(ctx context.Context) error {
 	select {
 	case <-c.turn:
+		return nil
 	case <-ctx.Done():
-		return nil, 0, ctx.Err()
+		return ctx.Err()
 	}
-	defer func() { c.turn <- struct{}{} }()
+}
+
+func (c *elementsCache) give() { c.turn <- struct{}{} }
+
+func (c *elementsCache) get(ctx context.Context, n *Node, wanted window) ([]byte, genome.Digest, error) {
+	if err := c.take(ctx); err != nil {
+		return nil, 0, err
+	}
+	defer c.give()
 	st, err := n.actor.State(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	if c.body != nil && c.digest == st.Digest && c.from == from && c.limit == limit {
+	if c.body != nil && c.digest == st.Digest && c.window == wanted {
 		return c.body, c.digest, nil
 	}
-	reply, err := n.elements(ctx, from, limit)
+	reply, err := n.elements(ctx, wanted)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -154,7 +195,7 @@ func (c *elementsCache) get(ctx context.Context, n *Node, from, limit uint64) ([
 	if err != nil {
 		return nil, 0, err
 	}
-	c.body, c.digest, c.from, c.limit = body, reply.Digest, from, limit
+	c.body, c.digest, c.window = body, reply.Digest, wanted
 	return body, c.digest, nil
 }
 
@@ -172,13 +213,13 @@ func gzipJSON(v any) ([]byte, error) {
 
 // elements reads a window of the list: its order from the genome, and where
 // each element came from out of the log, up to the same moment.
-func (n *Node) elements(ctx context.Context, from, limit uint64) (*ElementsReply, error) {
+func (n *Node) elements(ctx context.Context, wanted window) (*ElementsReply, error) {
 	t := &elementsTable{replicas: map[genome.ReplicaID]int{}}
 	e := &t.reply
 	e.Replica = n.actor.Replica()
 	err := n.actor.View(ctx, func(g *genome.Genome) {
 		e.Digest, e.Pos, e.VV = g.Digest(), g.Ops(), g.Version()
-		t.window(g, from, limit)
+		t.window(g, wanted.of(uint64(g.Len()+g.Tombstones())))
 	})
 	if err != nil {
 		return nil, err
@@ -216,11 +257,14 @@ type elementSpan struct {
 }
 
 // window notes which elements the answer is about.
-func (t *elementsTable) window(g *genome.Genome, from, limit uint64) {
+func (t *elementsTable) window(g *genome.Genome, w window) {
 	e := &t.reply
-	e.From = int(min(from, uint64(g.Len()+g.Tombstones())))
-	end := e.From + int(limit)
+	e.From = int(w.from)
+	end := e.From + int(w.limit)
 	for run := range g.Runs() {
+		if run.Live && e.Total < e.From {
+			e.Before += min(run.N, e.From-e.Total)
+		}
 		lo, hi := max(e.Total, e.From), min(e.Total+run.N, end)
 		if lo < hi {
 			first := run.First
@@ -237,12 +281,17 @@ func (t *elementsTable) makeColumns() {
 	for _, s := range t.spans {
 		rows += s.n
 	}
-	slices.SortFunc(t.spans, func(a, b elementSpan) int { return compareGenes(a.first, b.first) })
+	t.index()
 	e.Replicas = []genome.ReplicaID{}
 	e.Author, e.ParentAuthor = make([]int, rows), make([]int, rows)
 	e.Gene, e.Seq, e.ParentGene, e.LSN = make([]uint64, rows), make([]uint64, rows), make([]uint64, rows), make([]uint64, rows)
 	e.Deleted = Deletions{Of: []int{}, Author: []int{}, Seq: []uint64{}, LSN: []uint64{}}
 	t.vals, t.sides, t.dead = make([]byte, rows), bytes.Repeat([]byte{'R'}, rows), make([]bool, rows)
+}
+
+// index makes row ready.
+func (t *elementsTable) index() {
+	slices.SortFunc(t.spans, func(a, b elementSpan) int { return compareGenes(a.first, b.first) })
 }
 
 func compareGenes(a, b genome.GeneID) int {

@@ -254,3 +254,120 @@ func TestElementsHTTP(t *testing.T) {
 func insertAt(at int, genes []byte) func(*genome.Genome) (store.Edit, error) {
 	return func(*genome.Genome) (store.Edit, error) { return store.Edit{At: at, Genes: genes}, nil }
 }
+
+// TestElementsWhole: a short list comes whole whatever window is asked for, a
+// longer one does not; Before counts the genes that stand before the window.
+func TestElementsWhole(t *testing.T) {
+	a := startWatched(t, 0, nil)
+	editAtRandom(t, a, rand.New(rand.NewPCG(11, 12)), 60)
+	all := getElements(t, a, "")
+	query := fmt.Sprintf("?from=20&limit=5&whole=%d", all.Total)
+	if e := getElements(t, a, query); e.From != 0 || len(e.Author) != all.Total || e.Before != 0 {
+		t.Errorf("%s of %d elements: from %d, %d rows, %d before", query, all.Total, e.From, len(e.Author), e.Before)
+	}
+	dead := make([]bool, all.Total)
+	for _, of := range all.Deleted.Of {
+		dead[of] = true
+	}
+	before := 0
+	for from := range all.Total {
+		e := getElements(t, a, fmt.Sprintf("?from=%d&limit=5&whole=%d", from, all.Total-1))
+		if e.From != from || e.Before != before || len(e.Author) != min(5, all.Total-from) {
+			t.Fatalf("from %d: begins at %d with %d genes before and %d rows; want %d before", from, e.From, e.Before, len(e.Author), before)
+		}
+		if !dead[from] {
+			before++
+		}
+	}
+	if e := getElements(t, a, "?whole=1000000000000&limit=1000000000000"); len(e.Author) != all.Total {
+		t.Errorf("%d rows", len(e.Author))
+	}
+}
+
+func getOverview(t *testing.T, n *Node, query string) OverviewReply {
+	t.Helper()
+	var o OverviewReply
+	if err := NewClient(n.URL()).getJSON(t.Context(), call{path: "/v1/elements/overview" + query}, &o); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// TestOverview: what the slots say is what counting the elements gives, for
+// every number of slots; where an actor lacks something is told.
+func TestOverview(t *testing.T) {
+	a, b := startWatched(t, 0, nil), startWatched(t, 1, nil)
+	rng := rand.New(rand.NewPCG(13, 14))
+	for range 3 {
+		editAtRandom(t, a, rng, 15)
+		editAtRandom(t, b, rng, 15)
+		copyOps(t, a, b)
+		copyOps(t, b, a)
+	}
+	common := b.actor.Version()
+	editAtRandom(t, a, rng, 12) // of which b knows nothing
+	e := getElements(t, a, "")
+	dead, differs := make([]bool, e.Total), make([]bool, e.Total)
+	for i, of := range e.Deleted.Of {
+		dead[of] = true
+		differs[of] = differs[of] || common.Get(e.Replicas[e.Deleted.Author[i]]) < e.Deleted.Seq[i]
+	}
+	for i := range e.Author {
+		differs[i] = differs[i] || common.Get(e.Replicas[e.Author[i]]) < e.Seq[i]
+	}
+	for _, slots := range []int{1, 2, 7, e.Total - 1, e.Total} {
+		o, _, err := a.overview(t.Context(), slots, common)
+		if err != nil || len(o.Live) != slots || o.Total != e.Total {
+			t.Fatalf("%d slots of %d elements, want %d of %d, err %v", len(o.Live), o.Total, slots, e.Total, err)
+		}
+		for s := range slots {
+			live, differ, by := 0, 0, map[int64]int{}
+			for i := s * e.Total / slots; i < (s+1)*e.Total/slots; i++ {
+				if !dead[i] {
+					live++
+					by[int64(e.Replicas[e.Author[i]].Actor())]++
+				}
+				if differs[i] {
+					differ++
+				}
+			}
+			author := int64(-1)
+			if live > 0 {
+				author = 0
+				if by[1] > by[0] {
+					author = 1
+				}
+			}
+			if o.Live[s] != live || o.Differ[s] != differ || o.Author[s] != author {
+				t.Errorf("slot %d of %d: %d live, %d differ, by %d; want %d, %d, %d", s, slots, o.Live[s], o.Differ[s], o.Author[s], live, differ, author)
+			}
+		}
+	}
+}
+
+// TestOverviewHTTP: bounds, the empty list, and an answer that is new when the
+// list is.
+func TestOverviewHTTP(t *testing.T) {
+	a := startWatched(t, 0, nil)
+	if o := getOverview(t, a, ""); o.Author == nil || o.Live == nil || o.Differ == nil || len(o.Live) != 0 {
+		t.Errorf("of an empty list: %+v", o)
+	}
+	if _, err := a.actor.Edit(t.Context(), insertAt(0, make([]byte, maxSlots+1000))); err != nil {
+		t.Fatal(err)
+	}
+	if o := getOverview(t, a, "?slots=1000000000"); len(o.Live) != maxSlots || o.Total != maxSlots+1000 || o.Genes != o.Total {
+		t.Errorf("%d slots of %d elements, %d genes", len(o.Live), o.Total, o.Genes)
+	}
+	if o := getOverview(t, a, "?slots=0"); len(o.Live) != 1 {
+		t.Errorf("%d slots, want one", len(o.Live))
+	}
+	if _, err := a.actor.Edit(t.Context(), insertAt(0, []byte{1})); err != nil {
+		t.Fatal(err)
+	}
+	if o := getOverview(t, a, "?slots=3"); o.Total != maxSlots+1001 || o.Live[0]+o.Live[1]+o.Live[2] != o.Total {
+		t.Errorf("after an edit: %+v", o)
+	}
+	if r := ask(t, a, "GET", "/v1/elements/overview?slots=x", nil); r.status != http.StatusBadRequest {
+		t.Errorf("slots=x: %d", r.status)
+	}
+}
