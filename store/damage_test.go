@@ -70,10 +70,13 @@ func newVictimOf(t testing.TB, cfg Config, ops int) *victim {
 }
 
 // idle is closed when a has nothing left to do in the background.
-func idle(a *Actor) <-chan struct{} {
+func idle(a *Actor) <-chan struct{} { return closedWhen(a.Idle) }
+
+// closedWhen returns a channel that is closed when ok says so.
+func closedWhen(ok func() bool) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
-		for !a.Idle() {
+		for !ok() {
 			time.Sleep(time.Millisecond)
 		}
 		close(done)

@@ -15,8 +15,9 @@ type names interface {
 	mkdir(dir string) error // whose parent exists; an existing folder is fine
 	rename(from, to string) error
 	remove(path string) error
-	made(path string)      // says that a file was made under a new name
-	sync(dir string) error // makes the names in dir durable
+	link(from, to string) error // a second name; may not be possible
+	made(path string)           // says that a file was made under a new name
+	sync(dir string) error      // makes the names in dir durable
 }
 
 // osNames are those of the operating system.
@@ -32,6 +33,7 @@ func (osNames) mkdir(dir string) error {
 
 func (osNames) rename(from, to string) error { return os.Rename(from, to) }
 func (osNames) remove(path string) error     { return os.Remove(path) }
+func (osNames) link(from, to string) error   { return os.Link(from, to) }
 func (osNames) made(string)                  {}
 
 func (osNames) sync(dir string) error {

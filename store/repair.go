@@ -202,7 +202,7 @@ func (f *osFolder) swap(ctx context.Context, cfg Config, s *survey, v *salvaged,
 
 // keep gives the log a second name, or makes a copy where that cannot be.
 func (f *osFolder) keep(name string) error {
-	if os.Link(f.path(), name) == nil {
+	if f.names.link(f.path(), name) == nil {
 		f.names.made(name)
 		return f.names.sync(f.dir)
 	}
