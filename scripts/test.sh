@@ -22,6 +22,8 @@
 #
 #   schedules random schedules of replicas; see simulate.sh
 #   overlay   simulated members, 1,000 and at night 10,000: copies, POSTs, time
+#   thousand  processes of many actors each over POSTs and over NATS, at night
+#             20 of 50: time until all are equal, CPU, memory
 #   shell     the HTTP server among abusers, slow clients and dead peers, at length
 #   coverage  which statements the tests run; see coverage.sh
 #   shuffle   every test three times in random orders
@@ -37,7 +39,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 70
 
 all=(vet unit race fuzz restart disks powercut netns demo mutants)
-at_night=(schedules overlay shell coverage shuffle)
+at_night=(schedules overlay thousand shell coverage shuffle)
 nightly= layers=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -162,6 +164,11 @@ layer_schedules() { scripts/simulate.sh --schedules "$(size 20000 1000000)"; }
 
 layer_overlay() {
   CRDT_GENOME_MEMBERS=$(size 1000 10000) go test -count=1 -timeout 3600s -v -run '^(TestLoss|TestChurn)$' ./httpapi/rings/ringsim
+}
+
+layer_thousand() {
+  CRDT_GENOME_PROCESSES=$(size 6 20) CRDT_GENOME_ACTORS=$(size 5 50) CRDT_GENOME_SECONDS=$(size 3 30) \
+    go test -count=1 -timeout 3600s -v -run '^TestManyProcesses$' ./cmd/crdt-genome
 }
 
 layer_powercut() { scripts/powercut.sh --cuts "$(size 300 10000)" --seed "${RANDOM}"; }

@@ -44,21 +44,42 @@ a comparison of what each one serves.`,
 
 func newBenchFleetCmd(a *app) *cobra.Command {
 	o := nodesOptions{actors: 100, rate: 1000, long: 10 * time.Second, most: membership.MaxActors}
+	b := benchProcesses{}
 	cmd := &cobra.Command{
 		Use:   "fleet",
-		Short: "Measure many actors in one process",
+		Short: "Measure many actors in one process, or in several",
 		Long: `Runs actors in this process, as serve --actors does, that edit at random places
 at a given rate in all, and measures what an edit costs, what memory they take,
-and how long it takes until an edit is durable in every actor's log.`,
-		Example: "  crdt-genome bench fleet\n  crdt-genome bench fleet --actors 50 --rate 500 --time 20s",
-		Args:    wantArgs(0, 0, "no argument"),
+and how long it takes until an edit is durable in every actor's log.
+
+With --processes it starts processes of --actors actors each, which find each
+other by gossip and edit by themselves, each actor every 0 to --mutate-max, and
+measures their CPU and memory, and the time from the last edit until every actor
+holds the same. Their ops go from process to process by POST, or with --bus over
+a NATS server that runs already.`,
+		Example: `  crdt-genome bench fleet
+  crdt-genome bench fleet --actors 50 --rate 500 --time 20s
+  crdt-genome bench fleet --processes 20 --actors 50 --time 30s
+  crdt-genome bench fleet --processes 20 --actors 50 --bus nats://127.0.0.1:4222`,
+		Args: wantArgs(0, 0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.benchActors(cmd.Context(), "fleet", o, func(ctx context.Context) ([]logbench.Figure, error) {
-				return httpbench.Fleet(ctx, o.dir, o.actors, o.rate, o.long)
-			})
+			if b.processes == 0 {
+				return a.benchActors(cmd.Context(), "fleet", o, func(ctx context.Context) ([]logbench.Figure, error) {
+					return httpbench.Fleet(ctx, o.dir, o.actors, o.rate, o.long)
+				})
+			}
+			if err := b.check(); err != nil {
+				return err
+			}
+			if !cmd.Flags().Changed("runs") {
+				o.runs = 1
+			}
+			b.actors, b.long = o.actors, o.long
+			return a.benchActors(cmd.Context(), "fleet", o, func(ctx context.Context) ([]logbench.Figure, error) { return b.run(ctx, o.dir) })
 		},
 	}
 	o.addFlags(cmd.Flags(), 3)
+	b.addFlags(cmd.Flags())
 	return cmd
 }
 

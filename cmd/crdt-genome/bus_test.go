@@ -14,15 +14,7 @@ import (
 // TestRunOverBus runs real actors over a real NATS server. Its password is in
 // nobody's arguments.
 func TestRunOverBus(t *testing.T) {
-	s, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, Username: "genome", Password: "not-for-all", NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	defer func() { s.Shutdown(); s.WaitForShutdown() }()
-	if !s.ReadyForConnections(patience) {
-		t.Fatal("the NATS server does not start")
-	}
+	s := jetStream(t, func(o *natsserver.Options) { o.Username, o.Password = "genome", "not-for-all" })
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	data := filepath.Join(t.TempDir(), "data")

@@ -17,11 +17,13 @@ import (
 	"crdt-genome/httpapi"
 )
 
-// An Actor is one actor of a fleet, running or not. Its methods are safe for
+// An Actor is one actor of a fleet, or one process with several (Config.Each;
+// it then stands for the first of them), running or not. Its methods are safe for
 // concurrent use, but a start and a stop at the same time have no set order.
 type Actor struct {
 	Index   int
-	Addr    string // host:port, the same over restarts
+	Addr    string // host:port, the same over restarts; with Each, that of the last start
+	Gossip  string // … for finding other members; "" without Join
 	Dir     string // of its op log
 	LogPath string // of what it prints
 
@@ -61,7 +63,24 @@ func (a *Actor) Start(ctx context.Context, args ...string) error {
 	if err != nil {
 		return fmt.Errorf("start actor %d: %w", a.Index, err)
 	}
-	return a.waitReady(ctx, p)
+	if err := a.waitReady(ctx, p); err != nil || a.fleet.cfg.Each == 1 {
+		return err
+	}
+	addrs, err := a.Addrs()
+	if err == nil {
+		a.Addr = addrs[0]
+	}
+	return err
+}
+
+// Addrs returns where the actors of the process listen, in their order.
+func (a *Actor) Addrs() ([]string, error) {
+	data, err := os.ReadFile(a.addrFile)
+	addrs := strings.Fields(string(data))
+	if err == nil && len(addrs) != a.fleet.cfg.Each {
+		err = fmt.Errorf("%s names %d addresses, want %d", a.addrFile, len(addrs), a.fleet.cfg.Each)
+	}
+	return addrs, err
 }
 
 func (a *Actor) launch(args []string) (*process, error) {

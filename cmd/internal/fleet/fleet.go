@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,6 +25,14 @@ type Config struct {
 	Args   []string     // further arguments of serve, for every actor
 	Env    []string     // NAME=VALUE, for every actor: what others on the machine must not see
 	Trust  *trust.Trust // what Args say of TLS and a token; nil: nothing
+
+	// Each is the number of actors in each process; default 1. With more, actor
+	// i of the fleet is a process and member with actors i·Each … i·Each+Each-1,
+	// and, without Addr, gets other ports at each start.
+	Each int
+	// Join lets members find each other by gossip, through the first few of
+	// them, instead of being told. It is needed for Each > 1.
+	Join bool
 
 	// Peers are addresses at which actor from shall reach actor to, where that
 	// is not to's own: a proxy that loses requests, say. nil: all direct. It is
@@ -52,7 +61,10 @@ type Fleet struct {
 
 // New reserves the addresses of the actors and starts none of them.
 func New(cfg Config) (*Fleet, error) {
-	cfg.ReadyTimeout = cmp.Or(cfg.ReadyTimeout, defaultReadyTimeout)
+	cfg.ReadyTimeout, cfg.Each = cmp.Or(cfg.ReadyTimeout, defaultReadyTimeout), max(cfg.Each, 1)
+	if cfg.Each > 1 && !cfg.Join {
+		return nil, errors.New("fleet: several actors in each process find each other by gossip only")
+	}
 	if cfg.Binary == "" || cfg.Data == "" || cfg.Count < 1 {
 		return nil, errors.New("fleet: binary, data directory and a count above 0 are required")
 	}
@@ -61,28 +73,66 @@ func New(cfg Config) (*Fleet, error) {
 	}
 	f := &Fleet{cfg: cfg}
 	for i := range cfg.Count {
-		if cfg.Addr != nil {
-			f.actors = append(f.actors, f.newActor(i, cfg.Addr(i)))
-			continue
+		addr, err := f.address(i)
+		if err != nil {
+			f.release()
+			return nil, err
 		}
-		number := cfg.Base + i
-		if cfg.Base == 0 {
-			p, err := reserve()
-			if err != nil {
+		a := f.newActor(i, addr)
+		if cfg.Join {
+			if a.Gossip, err = f.gossipAddress(i); err != nil {
 				f.release()
 				return nil, err
 			}
-			f.ports, number = append(f.ports, p), p.number
 		}
-		f.actors = append(f.actors, f.newActor(i, "127.0.0.1:"+strconv.Itoa(number)))
+		f.actors = append(f.actors, a)
 	}
 	return f, nil
 }
 
+// gossipPort is where members listen for each other on hosts of their own.
+const gossipPort = 7946
+
+// address is where actor i listens.
+func (f *Fleet) address(i int) (string, error) {
+	switch {
+	case f.cfg.Addr != nil:
+		return f.cfg.Addr(i), nil
+	case f.cfg.Each > 1:
+		return anyPort, nil
+	case f.cfg.Base > 0:
+		return loopback(f.cfg.Base + i), nil
+	}
+	return f.reserve()
+}
+
+// gossipAddress is where actor i listens for other members.
+func (f *Fleet) gossipAddress(i int) (string, error) {
+	if f.cfg.Addr == nil {
+		return f.reserve()
+	}
+	host, _, err := net.SplitHostPort(f.cfg.Addr(i))
+	return net.JoinHostPort(host, strconv.Itoa(gossipPort)), err
+}
+
+// reserve takes a port that is the fleet's until it is closed.
+func (f *Fleet) reserve() (string, error) {
+	p, err := reserve()
+	if err != nil {
+		return "", err
+	}
+	f.ports = append(f.ports, p)
+	return loopback(p.number), nil
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+var anyPort = loopback(0)
+
 func (f *Fleet) newActor(i int, addr string) *Actor {
 	path := func(format string) string { return filepath.Join(f.cfg.Data, fmt.Sprintf(format, i)) }
 	return &Actor{
-		Index: i, Addr: addr, Dir: path("actor-%d"),
+		Index: i, Addr: addr, Dir: filepath.Join(f.cfg.Data, fmt.Sprintf("actor-%d", i*f.cfg.Each)),
 		LogPath: path("actor-%d.log"), addrFile: path("actor-%d.addr"), fleet: f,
 	}
 }
@@ -143,12 +193,27 @@ func (f *Fleet) release() {
 
 // args returns the arguments of serve for actor i.
 func (f *Fleet) args(i int) []string {
-	args := []string{"serve", "--actor", strconv.Itoa(i), "--count", strconv.Itoa(f.cfg.Count), "--data", f.cfg.Data,
-		"--addr-file", f.actors[i].addrFile, "--stop-on-eof"}
-	if f.cfg.Base > 0 && f.cfg.Peers == nil {
-		args = append(args, "--base", strconv.Itoa(f.cfg.Base))
+	a := f.actors[i]
+	args := []string{"serve", "--data", f.cfg.Data, "--addr-file", a.addrFile, "--stop-on-eof"}
+	if f.cfg.Each > 1 {
+		args = append(args, "--actors", fmt.Sprintf("%d-%d", i*f.cfg.Each, (i+1)*f.cfg.Each-1))
 	} else {
-		args = append(args, "--listen", f.actors[i].Addr, "--peers", strings.Join(f.peers(i), ","))
+		args = append(args, "--actor", strconv.Itoa(i))
+	}
+	switch {
+	case f.cfg.Join:
+		listen := a.Addr
+		if f.cfg.Each > 1 && f.cfg.Addr == nil {
+			listen = anyPort
+		}
+		args = append(args, "--listen", listen, "--member-listen", a.Gossip)
+		if seeds := f.seeds(i); seeds != "" {
+			args = append(args, "--join", seeds)
+		}
+	case f.cfg.Base > 0 && f.cfg.Peers == nil:
+		args = append(args, "--count", strconv.Itoa(f.cfg.Count), "--base", strconv.Itoa(f.cfg.Base))
+	default:
+		args = append(args, "--count", strconv.Itoa(f.cfg.Count), "--listen", a.Addr, "--peers", strings.Join(f.peers(i), ","))
 	}
 	return append(args, f.cfg.Args...)
 }
@@ -162,6 +227,20 @@ func (f *Fleet) environment() (env []string) {
 		}
 	}
 	return append(env, f.cfg.Env...)
+}
+
+// maxSeeds is how many members another one is told of.
+const maxSeeds = 3
+
+// seeds are the members that member i asks for the others.
+func (f *Fleet) seeds(i int) string {
+	var seeds []string
+	for _, a := range f.actors[:min(len(f.actors), maxSeeds)] {
+		if a.Index != i {
+			seeds = append(seeds, a.Gossip)
+		}
+	}
+	return strings.Join(seeds, ",")
 }
 
 func (f *Fleet) peers(from int) (peers []string) {
