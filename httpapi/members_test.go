@@ -266,3 +266,23 @@ func TestFullParking(t *testing.T) {
 		t.Errorf("the parking was not full: %d", s.PendingOps)
 	}
 }
+
+// TestTurns: where all members but one are dead, that one is pulled from every
+// other time. One that is not known yet has its turn too.
+func TestTurns(t *testing.T) {
+	const dead = 200
+	n := alone(t, func(c *Config) { c.Peers, c.Fanout, c.PullInterval = invented(dead+1), 2, time.Hour })
+	n.peer(7).signOfLife(newBootID(n.started)) // it has asked us something
+	n.peer(8).signOfLife(newBootID(n.started))
+	n.peer(8).failedNow(ctx, errLost)
+	seen := map[genome.ActorID]int{}
+	for round := range uint64(2000) {
+		seen[n.turn(round).actor]++
+	}
+	if seen[7] < 1000 || seen[8] > 100 || len(seen) < dead/2 {
+		t.Errorf("of 2000 turns %d are of the one that lives, %d of one that failed; %d have had one", seen[7], seen[8], len(seen))
+	}
+	if n := alone(t, nil); n.turn(0) != nil || n.turn(1) != nil {
+		t.Error("somebody else has a turn in a group of one")
+	}
+}

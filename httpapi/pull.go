@@ -257,6 +257,30 @@ func (n *Node) pullAny() {
 	}
 }
 
+// turn returns whom a round pulls from, nil if there is nobody: any peer, and
+// every other time one that is known to live. Where most of a list do not, as
+// they have died together or somebody has made them up, those who live would
+// hardly ever meet.
+func (n *Node) turn(round uint64) *peer {
+	peers := n.peers()
+	if round%2 == 0 {
+		if alive := slices.DeleteFunc(slices.Clone(peers), func(p *peer) bool { return !p.lives() }); len(alive) > 0 {
+			peers = alive
+		}
+	}
+	if len(peers) == 0 {
+		return nil
+	}
+	return peers[rand.N(len(peers))]
+}
+
+// lives reports whether p has been heard of and has failed at nothing since.
+func (p *peer) lives() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failures == 0 && (p.answered || p.boot != "")
+}
+
 // pullTimer makes one random peer's turn come every PullInterval ± 25 %, also
 // when nothing happens: who lost the last op of all has nothing to show it.
 func (n *Node) pullTimer(ctx context.Context) {
@@ -265,12 +289,10 @@ func (n *Node) pullTimer(ctx context.Context) {
 		if !sleep(ctx, d*3/4+rand.N(d/2+1)) {
 			return
 		}
-		n.counts.pullRounds.Add(1)
-		peers := n.peers()
-		if len(peers) == 0 {
+		p := n.turn(n.counts.pullRounds.Add(1))
+		if p == nil {
 			continue
 		}
-		p := peers[rand.N(len(peers))]
 		if p.connected() {
 			wake(p.wakePull)
 			continue
