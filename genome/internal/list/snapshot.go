@@ -69,7 +69,7 @@ var (
 type Loader struct {
 	l    *List
 	leaf uint32 // that is being filled
-	text []byte // of its live spans, one after the other
+	text []byte // of its live spans of one gene, one after the other
 	seen uint64 // genes in the leaves before it
 	want uint64
 	deep uint32 // depth of the gene before
@@ -119,7 +119,12 @@ func (b *Loader) Add(x Span, text []byte) error {
 			return err
 		}
 		if x.Live {
-			b.text = append(b.text, text[:n]...)
+			if n == 1 {
+				b.text = append(b.text, text[0])
+			} else {
+				copy(l.pages[id>>pageBits].text[id&(pageSize-1):], text[:n])
+			}
+			l.live += int(n)
 			text = text[n:]
 		}
 		done += n
@@ -156,8 +161,8 @@ func (b *Loader) add(x span) error {
 	return nil
 }
 
-// settle notes, for the genes of the leaf that is full, where they are, and
-// what. The pages of these genes lie anywhere in memory: a loop that does
+// settle notes, for the genes of the leaf that is full, where they are, and the
+// text of single ones. Their pages lie anywhere in memory: a loop that does
 // little else has all of them fetched at the same time.
 func (b *Loader) settle() error {
 	l, f := b.l, b.l.leaf(b.leaf)
@@ -177,12 +182,11 @@ func (b *Loader) settle() error {
 	}
 	text := b.text
 	for s, id := range f.id[:f.n] {
-		if n := int(f.ln[s]); n > 0 {
-			copy(l.pages[id>>pageBits].text[id&(pageSize-1):], text[:n])
-			text = text[n:]
+		if f.ln[s] == 1 {
+			l.pages[id>>pageBits].text[id&(pageSize-1)] = text[0]
+			text = text[1:]
 		}
 	}
-	l.live += len(b.text)
 	b.text = b.text[:0]
 	return nil
 }
