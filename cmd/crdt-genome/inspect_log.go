@@ -123,6 +123,7 @@ type lister struct {
 	started bool // the record that --since names by its op has been seen
 	printed int
 	kept    []listed // --reverse
+	columns columns
 	header  bool
 }
 
@@ -153,6 +154,7 @@ func (a *app) newLister(ctx context.Context, o inspectOptions, s source, many bo
 	if many {
 		l.log = s.where()
 	}
+	l.columns = l.listColumns(st)
 	if o.index || st.Ops <= indexLimit {
 		l.index = newIndexer()
 	} else if !a.opts.json {
@@ -353,7 +355,33 @@ type inspectRecord struct {
 	httpapi.LogRecord
 }
 
-const listFormat = "%-7s %-24s  %-14s %-6s %6s  %-16s %-16s %-5s %5s\n"
+// listColumns returns the columns of a log with these figures, wide enough for
+// all that it holds. Records are printed at once, so that a pipe sees them, and
+// what --follow brings may be wider: from there on, so are the columns.
+func (l *lister) listColumns(st store.Stats) columns {
+	later := 0 // digits that numbers may gain
+	if l.o.follow {
+		later = 1
+	}
+	op, place := len("OP"), len("PLACE")
+	for _, au := range st.Authors {
+		op = max(op, len(l.dot(genome.Dot{Replica: au.Replica, Seq: au.Ops}))+later)
+		place = max(place, len("before ")+len(l.gene(genome.GeneID{Replica: au.Replica, Gene: au.Inserts}))+later)
+	}
+	c := columns{
+		{name: "SEQ", width: len(strconv.FormatUint(st.Ops, 10)) + later}, {name: "TIME (UTC)", width: len(listTime)}, {name: "OP", width: op},
+		{name: "KIND", width: len("insert")}, {name: "AT", width: len(strconv.Itoa(st.Genes+st.Tombstones)) + later, right: true},
+		{name: "GENES", width: 2*shownGenes + len("…+999999") - len("…") + 1}, {name: "PLACE", width: place},
+		{name: "VIA", width: len("local")}, {name: "BYTES", width: len("1048576"), right: true},
+	}
+	if l.o.raw { // all genes of a run, however long, come last
+		c = slices.Delete(append(c, column{name: "GENES"}), 5, 6)
+	}
+	c.begin()
+	return c
+}
+
+const listTime = "2006-01-02T15:04:05.000Z"
 
 // print prints one record at once, so that a pipe sees it: columns have fixed
 // widths, as what comes is not known.
@@ -371,22 +399,20 @@ func (l *lister) print(r listed) {
 	}
 	if !l.header {
 		l.header = true
-		l.line("SEQ", "TIME (UTC)", "OP", "KIND", "AT", "GENES", "PLACE", "VIA", "BYTES")
+		fmt.Fprintln(l.a.stdout, l.columns.header())
 	}
-	op, at := r.rec.Op, "–"
+	op, at, when := r.rec.Op, "–", "–"
 	if r.at >= 0 {
 		at = strconv.Itoa(r.at)
 	}
-	l.line(strconv.FormatUint(r.rec.LSN, 10), r.rec.Time.UTC().Format("2006-01-02T15:04:05.000Z"), l.dot(op.Dot), op.Kind.String(), at,
-		l.genes(op), l.place(op), r.rec.Via.String(), strconv.Itoa(r.rec.Bytes))
-}
-
-func (l *lister) line(cells ...string) {
-	args := make([]any, len(cells))
-	for i, c := range cells {
-		args[i] = c
+	if !r.rec.Time.IsZero() {
+		when = r.rec.Time.UTC().Format(listTime)
 	}
-	fmt.Fprintf(l.a.stdout, listFormat, args...)
+	cells := []string{strconv.FormatUint(r.rec.LSN, 10), when, l.dot(op.Dot), op.Kind.String(), at, l.genes(op), l.place(op), r.rec.Via.String(), strconv.Itoa(r.rec.Bytes)}
+	if l.o.raw {
+		cells = slices.Delete(append(cells, cells[5]), 5, 6)
+	}
+	fmt.Fprintln(l.a.stdout, l.columns.line(cells))
 }
 
 func (l *lister) dot(d genome.Dot) string {
@@ -409,22 +435,23 @@ func (l *lister) genes(op genome.Op) string {
 	return fmt.Sprintf("%x", op.Genes)
 }
 
-func (l *lister) place(op genome.Op) string {
-	id := func(g genome.GeneID) string {
-		if l.o.raw {
-			return g.String()
-		}
-		return l.names.gene(g)
+func (l *lister) gene(g genome.GeneID) string {
+	if l.o.raw {
+		return g.String()
 	}
+	return l.names.gene(g)
+}
+
+func (l *lister) place(op genome.Op) string {
 	switch {
 	case op.Kind == genome.Delete:
-		return id(op.Ref)
+		return l.gene(op.Ref)
 	case op.Ref.IsRoot():
 		return "start"
 	case op.Side == genome.Left:
-		return "before " + id(op.Ref)
+		return "before " + l.gene(op.Ref)
 	}
-	return "after " + id(op.Ref)
+	return "after " + l.gene(op.Ref)
 }
 
 // An indexer replays a log to find the index at which each op takes effect.

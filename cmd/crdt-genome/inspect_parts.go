@@ -39,7 +39,7 @@ func (a *app) inspectStats(ctx context.Context, o inspectOptions) error {
 		return err
 	}
 	defer closeAll(sources)
-	t := newTable("LOG", "ACTOR", "EPOCH", "OPS", "OWN", "INSERTS", "DELETES", "GENES", "TOMBSTONES", "FILE", "FIRST", "LAST")
+	t := newTable("LOG", "ACTOR", "EPOCH", "OPS", "OWN", "INSERTS", "DELETES", "GENES", "TOMBSTONES", "FILE", "BYTES/OP", "FREE", "FIRST", "LAST")
 	var all []store.Stats
 	for _, s := range sources {
 		st, err := s.stats(ctx)
@@ -54,7 +54,7 @@ func (a *app) inspectStats(ctx context.Context, o inspectOptions) error {
 		}
 		all = append(all, st)
 		t.row(s.where(), fmt.Sprint(uint32(st.Actor)), st.Epoch, fmt.Sprint(st.Ops), fmt.Sprint(st.Own), fmt.Sprint(st.Inserts),
-			fmt.Sprint(st.Deletes), fmt.Sprint(st.Genes), fmt.Sprint(st.Tombstones), size(st.LogBytes), timeCell(st.First), timeCell(st.Last))
+			fmt.Sprint(st.Deletes), fmt.Sprint(st.Genes), fmt.Sprint(st.Tombstones), size(st.LogBytes), fmt.Sprintf("%.1f", st.BytesPerOp), plural(uint64(st.FreePages), "page"), timeCell(st.First), timeCell(st.Last))
 	}
 	if a.opts.json {
 		return nil

@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fs"
@@ -35,6 +36,10 @@ const maxFile = 1 << 30
 // A Disk is what survives a cut. Its methods are for one goroutine.
 type Disk struct {
 	NoSync bool // the control: syncs do nothing
+
+	// beforeSync is called, once, when a sync is asked for of a file with pages
+	// that are not synced, before it does anything: nil if nobody wants to know.
+	beforeSync atomic.Pointer[func()]
 
 	files map[string][]byte // by path
 	dirs  map[string]bool
@@ -95,6 +100,22 @@ func (d *Disk) Cut(rng *rand.Rand) State {
 		s.files[name], s.Kept, s.Dropped = data, s.Kept+kept, s.Dropped+dropped
 	})
 	return s
+}
+
+// BeforeSync has fn called when the nth sync from now on comes that has anything
+// to do, before it does it: the moment at which most is not on the disk. fn may
+// cut. It is called once.
+func (d *Disk) BeforeSync(n int, fn func()) {
+	var left atomic.Int64
+	left.Store(int64(n))
+	var once func()
+	once = func() {
+		if left.Add(-1) == 0 {
+			d.beforeSync.Store(nil)
+			fn()
+		}
+	}
+	d.beforeSync.Store(&once)
 }
 
 // Restore makes the disk, which is not mounted, hold s.
@@ -208,6 +229,13 @@ func (f *file) cut(rng *rand.Rand) (left []byte, kept, dropped int) {
 	return left, kept, dropped
 }
 
+// unsynced is how many pages were written since the last sync.
+func (f *file) unsynced() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.dirty)
+}
+
 // page is what data has of a page.
 func (f *file) page(p int64) []byte {
 	from := min(p*pageSize, int64(len(f.data)))
@@ -277,6 +305,9 @@ func (f *file) Allocate(_ context.Context, _ fs.FileHandle, off, size uint64, mo
 func (f *file) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	if f.disk.NoSync {
 		return fs.OK
+	}
+	if tell := f.disk.beforeSync.Load(); tell != nil && f.unsynced() > 0 {
+		(*tell)()
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

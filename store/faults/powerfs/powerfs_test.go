@@ -142,3 +142,27 @@ func TestNeverSynced(t *testing.T) {
 		t.Errorf("of 20 files with a sync %d are whole, of 20 without %d", whole[true], whole[false])
 	}
 }
+
+// TestBeforeSync cuts when a sync begins: what it is to write is not there yet.
+func TestBeforeSync(t *testing.T) {
+	at, d, rng := t.TempDir(), powerfs.New(), rand.New(rand.NewPCG(3, 4))
+	mount(t, d, at)
+	f, err := os.Create(filepath.Join(at, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var cuts []powerfs.State
+	d.BeforeSync(2, func() { cuts = append(cuts, d.Cut(rng)) })
+	for i := range int64(4) {
+		if _, err := f.WriteAt(bytes.Repeat([]byte{byte(i)}, 16*4096), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Sync(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(cuts) != 1 || cuts[0].Kept+cuts[0].Dropped != 16 || cuts[0].Dropped == 0 {
+		t.Errorf("cuts %d, of them the first with %+v", len(cuts), cuts)
+	}
+}
