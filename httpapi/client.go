@@ -207,6 +207,24 @@ func (c *Client) Genome(ctx context.Context) (string, error) {
 	return r.Hex, err
 }
 
+// Elements returns the first elements of the node's list, at most limit of
+// them, tombstones included; nil if the node still has the digest that is
+// known. 0 is never known.
+func (c *Client) Elements(ctx context.Context, known genome.Digest, limit int) (r *ElementsReply, err error) {
+	q := call{path: "/v1/elements?limit=" + strconv.Itoa(limit), timeout: replayTimeout}
+	if known != 0 {
+		q.header = map[string]string{"If-None-Match": etag(known)}
+	}
+	err = c.do(ctx, q, func(resp *http.Response) error {
+		if resp.StatusCode == http.StatusNotModified {
+			return nil
+		}
+		r = &ElementsReply{}
+		return json.NewDecoder(resp.Body).Decode(r)
+	})
+	return r, err
+}
+
 // A GenomeReply is the answer to GET /genome: one instant of the node.
 type GenomeReply struct {
 	NotModified bool   // the node has the digest asked for; Hex is left out
