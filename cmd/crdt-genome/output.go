@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/mattn/go-isatty"
 	"github.com/schollz/progressbar/v3"
@@ -80,6 +81,7 @@ func (t *table) row(cells ...string) {
 		if c == "" {
 			cells[i] = "–"
 		}
+		cells[i] = printable(cells[i])
 	}
 	fmt.Fprintln(t.tw, strings.Join(cells, "\t"))
 }
@@ -173,6 +175,17 @@ func ago(d time.Duration) string {
 		return fmt.Sprintf("%.0f m", d.Minutes())
 	}
 	return fmt.Sprintf("%.0f h", d.Hours())
+}
+
+// printable replaces what could move the cursor or change the colours of a
+// terminal: the text may come from any server.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, s)
 }
 
 func plural(n uint64, one string) string {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +39,7 @@ and so is the exit code: 0 all equal, 1 diverged, 2 behind or unreachable.`,
 
 func (a *app) status(ctx context.Context, url string) error {
 	if !isURL(url) {
-		return usageError("", "%s is not the URL of a server", url)
+		return notServer(url)
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.opts.timeout)
 	defer cancel()
@@ -96,31 +97,88 @@ func statusCells(s httpapi.ActorStatus) []string {
 }
 
 func statusSentence(c httpapi.ClusterReply) string {
-	parts := []string{fmt.Sprintf("%d of %d equal", c.Equal, c.Of)}
-	var all genome.Version
-	for _, s := range c.Actors {
-		all = all.Merge(s.VV)
-	}
-	n := newNames(all)
-	for _, s := range c.Actors {
-		switch {
-		case s.State == httpapi.StateUnreachable:
-			p := fmt.Sprintf("actor %d unreachable", s.Actor)
-			if s.SinceMS > 0 {
-				p += " for " + ago(time.Duration(s.SinceMS)*time.Millisecond)
-			}
-			if s.Error != "" {
-				p += " (" + s.Error + ")"
-			}
-			parts = append(parts, p)
-		case s.State == httpapi.StateDiverged:
-			parts = append(parts, fmt.Sprintf("actor %d diverged: crdt-genome compare says more", s.Actor))
-		case s.LacksOps > 0:
-			parts = append(parts, fmt.Sprintf("actor %d lacks %s (%s)", s.Actor, plural(s.LacksOps, "op"), spans(n, s.VV.Lacks(all))))
-		}
-	}
-	if len(parts) == 1 {
-		return fmt.Sprintf("%s, %s, digest %s", parts[0], plural(all.Ops(), "op"), c.Actors[0].Digest)
+	parts := append([]string{fmt.Sprintf("%d of %d equal", c.Equal, c.Of)}, statusParts(c)...)
+	if len(parts) == 1 && len(c.Actors) > 0 {
+		return fmt.Sprintf("%s, %s, digest %s", parts[0], plural(allOf(c).Ops(), "op"), printable(c.Actors[0].Digest))
 	}
 	return strings.Join(parts, "; ")
+}
+
+// A plight is what actors that are not equal have in common.
+type plight struct {
+	actors  []genome.ActorID
+	state   string
+	reason  string // why it is not reached
+	missing string
+	since   int64 // of the one that is away longest, in ms
+}
+
+// statusParts says of the actors that are not equal what they lack, exactly,
+// and why they are not reached. Those of whom the same is to be said are told
+// together.
+func statusParts(c httpapi.ClusterReply) (parts []string) {
+	all := allOf(c)
+	n := newNames(all)
+	var plights []*plight
+	for _, s := range c.Actors {
+		p := &plight{actors: []genome.ActorID{s.Actor}, state: s.State, reason: shortReason(printable(s.Error)), since: s.SinceMS}
+		if ops := lacksOf(s); ops > 0 {
+			p.missing = fmt.Sprintf("%s (%s)", plural(ops, "op"), spans(n, s.VV.Lacks(all)))
+		}
+		i := slices.IndexFunc(plights, func(q *plight) bool {
+			return q.state == p.state && q.reason == p.reason && q.missing == p.missing
+		})
+		if i >= 0 {
+			plights[i].actors = append(plights[i].actors, s.Actor)
+			plights[i].since = max(plights[i].since, p.since)
+			continue
+		}
+		plights = append(plights, p)
+	}
+	for _, p := range plights {
+		if text := p.text(); text != "" {
+			parts = append(parts, text)
+		}
+	}
+	return parts
+}
+
+func (p *plight) text() string {
+	who, verb := "actor", "lacks"
+	if len(p.actors) > 1 {
+		who, verb = "actors", "lack"
+	}
+	who += " " + actorNames(p.actors, ", ")
+	switch {
+	case p.state == httpapi.StateUnreachable:
+		who += " unreachable"
+		if p.since > 0 {
+			who += " for " + ago(time.Duration(p.since)*time.Millisecond)
+		}
+		if p.reason != "" {
+			who += " (" + p.reason + ")"
+		}
+		if p.missing != "" {
+			who += ", as far as known lacking " + p.missing
+		}
+	case p.state == httpapi.StateDiverged:
+		who += " diverged: crdt-genome compare says more"
+	case p.missing != "":
+		who += " " + verb + " " + p.missing
+	default:
+		return ""
+	}
+	return who
+}
+
+// shortReason leaves out of an error of net/http what everybody knows.
+func shortReason(s string) string {
+	for _, method := range []string{"Get", "Post", "Put"} {
+		if rest, ok := strings.CutPrefix(s, method+` "`); ok {
+			if _, reason, ok := strings.Cut(rest, `": `); ok {
+				return reason
+			}
+		}
+	}
+	return s
 }
