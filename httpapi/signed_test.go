@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/rs/zerolog"
 
 	"crdt-genome/genome"
 	"crdt-genome/store"
@@ -393,5 +396,69 @@ func TestSignedBus(t *testing.T) {
 		if c := n.Counts(); c.Posts+c.PostsFailed != 0 || c.BusTaken == 0 || n.actor.Stats().Live.Post == 0 || len(c.Rejected) > 0 {
 			t.Errorf("actor %d: %+v", i, c)
 		}
+	}
+}
+
+// BenchmarkSigned is what signatures cost an op on the ways that ops really go,
+// both ends in this process: an edit that is POSTed to one peer before the next
+// one is made, so that each has a commit, a signature, a POST and a check of its
+// own; and 100,000 ops of one author that a late joiner pulls.
+func BenchmarkSigned(b *testing.B) {
+	k := newKeyring(b, 2)
+	for _, signs := range []bool{false, true} {
+		name, adapt := "unsigned", func(*Config) {}
+		if signs {
+			name, adapt = "signed", k.sign
+		}
+		quiet := func(c *Config) {
+			adapt(c)
+			c.PullInterval, c.VerifyInterval, c.Log = never, never, zerolog.Nop()
+		}
+		b.Run("post/"+name, func(b *testing.B) {
+			l := newLab(b, 2, quiet)
+			l.startAll()
+			for _, n := range l.nodes {
+				eventually(b, func() bool { return n.pulled.Load() }, why("they have not met"))
+			}
+			start, ops := cpuTime(), 0
+			for b.Loop() {
+				changed := l.nodes[1].actor.Changed()
+				mustInsert(b, l.nodes[0], ops, byte(ops))
+				<-changed
+				ops++
+			}
+			b.ReportMetric(float64((cpuTime()-start).Microseconds())/float64(ops), "cpu-µs/op")
+			l.waitEqual()
+		})
+		b.Run("pull/"+name, func(b *testing.B) {
+			const ops = 100_000
+			l := newLab(b, 2, quiet)
+			l.start(0)
+			// In batches, as an author that is typed at by many would: a commit for each.
+			rng := rand.New(rand.NewPCG(5, 5))
+			for made := 0; made < ops; {
+				var all sync.WaitGroup
+				there := made
+				for range 500 {
+					at := rng.IntN(there + 1)
+					all.Go(func() { mustInsert(b, l.nodes[0], at, byte(at)) })
+					made++
+				}
+				all.Wait()
+			}
+			for b.Loop() {
+				start := cpuTime()
+				l.start(1)
+				eventually(b, func() bool { return l.nodes[1].actor.LSN() == ops }, why("not all has come"))
+				b.ReportMetric(float64((cpuTime()-start).Nanoseconds())/1000/ops, "cpu-µs/op")
+				b.StopTimer()
+				if mustState(b, l.nodes[1]).Digest != mustState(b, l.nodes[0]).Digest {
+					b.Fatal("another genome")
+				}
+				l.stop(1)
+				l.dirs[1] = b.TempDir()
+				b.StartTimer()
+			}
+		})
 	}
 }

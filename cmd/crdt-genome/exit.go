@@ -144,6 +144,11 @@ func classifyStore(err error, e *cliError) bool {
 		e.exit, e.code, e.msg = exitCorrupt, "not_a_log", n.Error()
 		return true
 	}
+	if n, ok := errors.AsType[*store.NotInRosterError](err); ok {
+		e.exit, e.code, e.msg = exitUsage, "not_in_roster", n.Error()
+		e.hint = "add that line to the roster of all actors; those that run read it again on SIGHUP"
+		return true
+	}
 	if errors.Is(err, store.ErrStoreFull) {
 		e.exit, e.code = exitDisk, "store_full"
 		e.hint = "free some space and start again; nothing that was acknowledged is lost"

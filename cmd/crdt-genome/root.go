@@ -112,7 +112,7 @@ func newRootCmd(a *app) *cobra.Command {
 	add("run", newServeCmd(a), newRunCmd(a))
 	add("look", newStatusCmd(a), newMembersCmd(a), newTopCmd(a), newCompareCmd(a), newInspectLogCmd(a))
 	add("measure", newBenchCmd(a))
-	add("other", newVersionCmd(a))
+	add("other", newKeyCmd(a), newVersionCmd(a))
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
 	return root

@@ -96,6 +96,9 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	for _, f := range faults {
 		o.chaos = o.chaos || f.kind == "cut"
 	}
+	if err := o.makeRoster(); err != nil {
+		return err
+	}
 	f, err := fleet.New(fleet.Config{Binary: binary, Count: o.count, Data: o.data, Base: o.base, Args: append(o.args(), a.childArgs()...), Env: o.bus.env(), Trust: a.trust})
 	if err != nil {
 		return err

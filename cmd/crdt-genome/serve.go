@@ -49,6 +49,7 @@ type nodeOptions struct {
 	chaos                        bool
 	cluster                      string
 	bus                          busOptions
+	sign                         signOptions
 	fanout                       string
 	pace                         time.Duration
 
@@ -71,6 +72,7 @@ func (o *nodeOptions) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.pace, "pace", 0, "least time between two POSTs to one member (default 5ms, with --fanout below all 200ms)")
 	f.StringVar(&o.cluster, "cluster", "crdt-genome", "name of the group; actors of another group are refused")
 	o.bus.addFlags(f)
+	o.sign.addFlags(f)
 }
 
 // args returns the flags again, for a child.
@@ -90,7 +92,7 @@ func (o *nodeOptions) args() []string {
 	if o.chaos {
 		args = append(args, "--chaos")
 	}
-	return append(args, o.bus.args()...)
+	return append(append(args, o.bus.args()...), o.sign.args()...)
 }
 
 func (o *nodeOptions) check() error {
@@ -239,6 +241,9 @@ func (o *serveOptions) config() (httpapi.Config, error) {
 		return cfg, err
 	}
 	if err := o.check(); err != nil {
+		return cfg, err
+	}
+	if err := o.sign.check(); err != nil {
 		return cfg, err
 	}
 	if o.stall <= 0 {
@@ -399,7 +404,11 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	// may not grow (ulimit -f) is an error of the write, not a crash.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGXFSZ)
 	log := a.logger()
-	defer reloadOnHangup(log, o.trust)()
+	roster, err := o.sign.load()
+	if err != nil {
+		return err
+	}
+	defer reloadOnHangup(log, reloads(o.trust, roster)...)()
 	warnOpen(log, o)
 	cfg.Log, cfg.SetLevel = log, zerolog.SetGlobalLevel
 	cfg.Store.Progress = a.progress("replaying the log: op")
@@ -417,7 +426,11 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	defer closeBus()
-	proc, err := httpapi.StartProcess(ctx, o.configs(cfg))
+	cfgs := o.configs(cfg)
+	if err := signEach(cfgs, roster); err != nil {
+		return err
+	}
+	proc, err := httpapi.StartProcess(ctx, cfgs)
 	if err != nil {
 		return err
 	}

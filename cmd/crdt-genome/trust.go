@@ -11,6 +11,7 @@ import (
 
 	"crdt-genome/httpapi"
 	"crdt-genome/httpapi/trust"
+	"crdt-genome/store/signed"
 )
 
 // addTrustFlags adds the flags of package trust. They mean the same to an actor
@@ -56,11 +57,27 @@ func (a *app) serverURL(s string) string {
 	return u
 }
 
-// reloadOnHangup reads the files of t again at each SIGHUP until the function
+// A reload reads files again that may be replaced while an actor runs.
+type reload struct {
+	what string
+	do   func() error
+}
+
+func reloads(t *trust.Trust, roster *signed.Roster) (all []reload) {
+	if t != nil {
+		all = append(all, reload{"certificates and tokens", t.Reload})
+	}
+	if roster != nil {
+		all = append(all, reload{"roster", roster.Reload})
+	}
+	return all
+}
+
+// reloadOnHangup reads files again at each SIGHUP until the function
 // returned is called. After that SIGHUP is ignored: a stop that takes its time
 // must not be cut short by a reload that comes too late.
-func reloadOnHangup(log zerolog.Logger, t *trust.Trust) (stop func()) {
-	if t == nil {
+func reloadOnHangup(log zerolog.Logger, all ...reload) (stop func()) {
+	if len(all) == 0 {
 		return func() {}
 	}
 	hangup := make(chan os.Signal, 1)
@@ -73,11 +90,13 @@ func reloadOnHangup(log zerolog.Logger, t *trust.Trust) (stop func()) {
 				return
 			case <-hangup:
 			}
-			if err := t.Reload(); err != nil {
-				log.Error().Err(err).Str("event", "reload_failed").Msg("certificates and tokens stay as they were")
-				continue
+			for _, r := range all {
+				if err := r.do(); err != nil {
+					log.Error().Err(err).Str("event", "reload_failed").Msg(r.what + ": as before")
+					continue
+				}
+				log.Info().Msg(r.what + " reloaded")
 			}
-			log.Info().Msg("certificates and tokens reloaded")
 		}
 	}()
 	return func() {

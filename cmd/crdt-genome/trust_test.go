@@ -146,7 +146,7 @@ func TestHangupWhileStopping(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reloadOnHangup(zerolog.Nop(), tr)()
+	reloadOnHangup(zerolog.Nop(), reloads(tr, nil)...)()
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
