@@ -155,6 +155,12 @@ func refusal(code genome.Code, at genome.Dot, detail string) *genome.OpError {
 	return &genome.OpError{Code: code, Dot: at, Detail: detail}
 }
 
+func (au *candidate) unsigned(seq uint64) *genome.OpError {
+	e := refusal(CodeSignatureRequired, genome.Dot{Replica: au.replica, Seq: seq}, "no signed point covers it")
+	e.Hint = "only its author can sign it: POST to /v1/edit makes an actor do so"
+	return e
+}
+
 func (au *candidate) invalid() *genome.OpError {
 	e := refusal(CodeSignatureInvalid, au.first, fmt.Sprintf("actor %d has not signed this history of %v up to %d", au.replica.Actor(), au.replica, au.point.Seq))
 	e.Hint = "it was changed on its way, or signed with another key than the roster has, or its history has forked"
@@ -166,7 +172,7 @@ func (s *screening) judge(au *candidate, roster *signed.Roster, trusted bool) {
 	switch {
 	case au.news == 0 || au.refused != nil:
 	case au.point == nil || au.chain.Seq() < au.point.Seq && au.missing == nil:
-		au.refused = refusal(CodeSignatureRequired, au.first, "no signed point covers it: its author signs, or it comes with a binary batch of an actor that does")
+		au.refused = au.unsigned(au.first.Seq)
 	case au.chain.Seq() < au.point.Seq: // parts are missing
 	case trusted:
 		au.missing = nil
@@ -239,7 +245,7 @@ func (s *screening) take(ops []genome.Op, heads []genome.Head) {
 		}
 		s.points = append(s.points, sumPoint{*au.point, au.chain.Sum()})
 		if last := au.held + uint64(au.news); last > au.point.Seq {
-			s.rec.Refused = append(s.rec.Refused, refusal(CodeSignatureRequired, genome.Dot{Replica: au.replica, Seq: au.point.Seq + 1}, "no signed point covers it"))
+			s.rec.Refused = append(s.rec.Refused, au.unsigned(au.point.Seq+1))
 		}
 		for _, h := range heads {
 			if h.Replica == au.replica && h.Seq == au.point.Seq {
