@@ -76,7 +76,7 @@ func (l *List) kill(p place, r Ref, m int) (slot int) {
 		slot = s
 		l.openGrave(s+1, r, true, false)
 	default:
-		f, slot = l.killPart(p, r, m)
+		slot = l.killPart(p, r, m)
 	}
 	l.count(-m)
 	return slot
@@ -203,7 +203,7 @@ func (l *List) killSpan(f *leaf, s int) (slot int) {
 
 // killPart makes part of a span a dead span of its own. The slots are made
 // before any count changes: a split must find the counts as they were.
-func (l *List) killPart(p place, r Ref, m int) (f *leaf, slot int) {
+func (l *List) killPart(p place, r Ref, m int) (slot int) {
 	need, at := 1, m
 	if p.off > 0 {
 		at = p.off
@@ -212,7 +212,7 @@ func (l *List) killPart(p place, r Ref, m int) (f *leaf, slot int) {
 		}
 	}
 	gap := l.reserve(place{p.leaf, p.slot, at}, need)
-	f, slot = l.leaf(gap.leaf), gap.slot
+	f, slot := l.leaf(gap.leaf), gap.slot
 	f.open(slot+1, need)
 	s := slot
 	if p.off > 0 {
@@ -224,5 +224,5 @@ func (l *List) killPart(p place, r Ref, m int) (f *leaf, slot int) {
 	}
 	f.ln[s] = -f.ln[s]
 	l.openGrave(s, r, p.off > 0, need == 2 || p.off == 0)
-	return f, slot
+	return slot
 }
