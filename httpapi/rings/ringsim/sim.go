@@ -80,14 +80,14 @@ type sim struct {
 	genes   map[genome.GeneID]genome.Dot
 	err     error
 
-	start, end        time.Duration // of the edits
-	stable            int
-	missing           int // pairs of an edit and a stable member
-	requests          int // between start and end
-	copies, took      int // of edits that came; that were new
-	pulled            int
-	lastAt, mintedAt  []time.Duration // by op
-	newcomers, minted int
+	start, end       time.Duration // of the edits
+	stable           int
+	missing          int // pairs of an edit and a stable member
+	requests         int // between start and end
+	copies, took     int // of edits that came; that were new
+	pulled           int
+	lastAt, mintedAt []time.Duration // by op
+	minted           int
 }
 
 // An op is an edit: which one of its author's, and what it needs.

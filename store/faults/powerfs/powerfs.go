@@ -108,8 +108,7 @@ func (d *Disk) Cut(rng *rand.Rand) State {
 func (d *Disk) BeforeSync(n int, fn func()) {
 	var left atomic.Int64
 	left.Store(int64(n))
-	var once func()
-	once = func() {
+	once := func() {
 		if left.Add(-1) == 0 {
 			d.beforeSync.Store(nil)
 			fn()
