@@ -3,13 +3,16 @@ package store
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -49,8 +52,13 @@ func goldenConfig(t testing.TB) Config {
 // others known and not, two epochs, a tail, plain and packed segments, two
 // checkpoints, and the guard of a clean stop.
 func writeGolden(t testing.TB) (*simFolder, *State) {
-	f, p := newSimFolder(), newPast(3)
-	a, err := open(ctx, goldenConfig(t), f)
+	f := newSimFolder()
+	return f, fillGolden(t, goldenConfig(t), f)
+}
+
+func fillGolden(t testing.TB, cfg Config, f folder) *State {
+	p := newPast(3)
+	a, err := open(ctx, cfg, f)
 	must(t, err)
 	k := &keeper{a: a}
 	mustInsert(t, a, 0, []byte("persistent")...)
@@ -73,7 +81,62 @@ func writeGolden(t testing.TB) (*simFolder, *State) {
 	}
 	st := mustState(t, a)
 	mustClose(t, a)
-	return f, st
+	return st
+}
+
+// goldenFile is a log of format 1.0 as it lay on a disk, of actor 0, and
+// beside it what is in it. Such a file is kept of each format version: a
+// program reads its own and the one before. Format 1 is the first.
+const goldenFile = "testdata/log-1.0.db.gz"
+
+// TestGoldenFileOpens opens the log files of all format versions.
+func TestGoldenFileOpens(t *testing.T) {
+	if *update {
+		cfg := goldenConfig(t)
+		cfg.Data, cfg.Actor = t.TempDir(), 0
+		f := newOSFolder(Dir(cfg.Data, 0))
+		must(t, os.MkdirAll(f.dir, dirMode))
+		st := fillGolden(t, cfg, f)
+		data, err := os.ReadFile(f.path())
+		must(t, err)
+		var out bytes.Buffer
+		z := gzip.NewWriter(&out)
+		_, err = z.Write(data)
+		must(t, errors.Join(err, z.Close(), os.WriteFile(goldenFile, out.Bytes(), 0o644)))
+		must(t, os.WriteFile(strings.TrimSuffix(goldenFile, ".gz")+".hex", []byte(st.Hex+"\n"), 0o644))
+	}
+	files, err := filepath.Glob("testdata/log-*.db.gz")
+	must(t, err)
+	if !slices.Contains(files, goldenFile) {
+		t.Fatalf("%s is missing", goldenFile)
+	}
+	for _, name := range files {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			data := t.TempDir()
+			must(t, os.MkdirAll(Dir(data, 0), dirMode))
+			in, err := os.Open(name)
+			must(t, err)
+			defer in.Close()
+			z, err := gzip.NewReader(in)
+			must(t, err)
+			log, err := io.ReadAll(z)
+			must(t, err)
+			must(t, os.WriteFile(filepath.Join(Dir(data, 0), logName), log, fileMode))
+			want, err := os.ReadFile(strings.TrimSuffix(name, ".gz") + ".hex")
+			must(t, err)
+			l, err := OpenReadOnly(ctx, data)
+			must(t, err)
+			if v, err := l.Verify(ctx); err != nil || !v.OK() {
+				t.Errorf("verified: %v, %q", err, v.Problems)
+			}
+			must(t, l.Close())
+			a := mustOpen(t, data, 0, nil)
+			if st := mustState(t, a); st.Hex+"\n" != string(want) || a.Opening().Repaired != nil {
+				t.Errorf("it holds %s, want %s", st.Hex, want)
+			}
+			mustInsert(t, a, 0, 1)
+		})
+	}
 }
 
 // dump writes the log of f, a line for each value.

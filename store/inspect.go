@@ -233,7 +233,7 @@ func (v *Verification) OK() bool { return len(v.Problems) == 0 }
 // Verify checks everything: the pages (also by bbolt's own check), each
 // record's checksum, that positions and chains go on without a gap or fork,
 // and that the ops give a genome. Damage is a finding, not an error. The error
-// is that of ctx.
+// is that of ctx, or a [*FormatError] for what a newer program wrote.
 func (l *Log) Verify(ctx context.Context) (Verification, error) {
 	v, err := l.verify(ctx)
 	if err == nil && !v.OK() {
@@ -292,6 +292,9 @@ func (l *Log) verifyRecords(ctx context.Context, v *Verification) error {
 			if err == nil {
 				err = checkValue(key, data)
 			}
+			if _, newer := errors.AsType[*FormatError](err); newer {
+				return err
+			}
 			if err != nil {
 				v.problem(withPath(err, l.path))
 				return nil
@@ -299,8 +302,8 @@ func (l *Log) verifyRecords(ctx context.Context, v *Verification) error {
 			v.Sound++
 			return nil
 		})
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if _, newer := errors.AsType[*FormatError](err); newer || ctx.Err() != nil {
+			return cmp.Or(ctx.Err(), withPath(err, l.path))
 		}
 		if err != nil {
 			v.problem(withPath(err, l.path))
