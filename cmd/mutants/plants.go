@@ -95,24 +95,10 @@ var plants = []plant{
 		test: "TestPowerCuts", pkg: "cmd/crdt-genome",
 	},
 	{
-		name: "log-name-unsynced", promise: "a new log has a name after a power cut",
-		dir:  "store",
-		old:  "return err\n\t}\n\treturn f.names.sync(f.dir)\n}\n\n// writeStep",
-		new:  "return err\n\t}\n\treturn nil\n}\n\n// writeStep",
-		test: "TestNamesSurviveCrash",
-	},
-	{
 		name: "folder-name-unsynced", promise: "the folder of a new log has a name after a power cut",
 		dir:  "store",
 		old:  "if err := n.sync(filepath.Dir(missing[i])); err != nil {",
 		new:  "if err := n.sync(missing[i]); err != nil {",
-		test: "TestNamesSurviveCrash",
-	},
-	{
-		name: "guard-removal-unsynced", promise: "the guard is gone for good before the first op is minted",
-		dir:  "store",
-		old:  "!errors.Is(err, fs.ErrNotExist) {\n\t\treturn err\n\t}\n\treturn f.names.sync(f.dir)",
-		new:  "!errors.Is(err, fs.ErrNotExist) {\n\t\treturn err\n\t}\n\treturn nil",
 		test: "TestNamesSurviveCrash",
 	},
 	{
