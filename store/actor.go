@@ -65,10 +65,11 @@ type Actor struct {
 	fence       *fence                           // nil if none was ever raised
 	state       *State                           // of batch stateAt
 	stateAt     uint64
-	warned      map[genome.ReplicaID]bool // forks that were logged
-	ahead       map[genome.ReplicaID]bool // own epochs that a peer was seen to know more of
-	events      []func(*zerolog.Logger)   // log lines of the batch, written after it
-	also        []write                   // what the batch writes besides ops
+	warned      map[genome.ReplicaID]bool   // forks that were logged
+	ahead       map[genome.ReplicaID]uint64 // own epochs that a peer was seen to know more of, and what was here then
+	aheadOf     atomic.Int32                // how many these are
+	events      []func(*zerolog.Logger)     // log lines of the batch, written after it
+	also        []write                     // what the batch writes besides ops
 	counts      counts
 	times       [2]prov // of the first and last op in the log
 }
@@ -122,7 +123,7 @@ func open(ctx context.Context, cfg Config, f folder) (*Actor, error) {
 		cfg: cfg, folder: f, queue: newQueue(), encoding: newEncoding(), log: cfg.Log,
 		sealed: make(chan struct{}, 1), kept: make(chan struct{}), stopped: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
 		pending: make(map[genome.ReplicaID]genome.Head),
-		warned:  make(map[genome.ReplicaID]bool), ahead: make(map[genome.ReplicaID]bool),
+		warned:  make(map[genome.ReplicaID]bool), ahead: make(map[genome.ReplicaID]uint64),
 	}
 	isNew, err := a.ensure()
 	if err != nil {
@@ -291,7 +292,10 @@ func (a *Actor) begin(isNew bool, id identity, notes []string) error {
 }
 
 func (a *Actor) drawEpoch() (genome.Epoch, error) {
-	return newEpoch(a.cfg.random, a.meta, func(r genome.ReplicaID) bool { return a.g.Head(r).Seq > 0 || a.ahead[r] })
+	return newEpoch(a.cfg.random, a.meta, func(r genome.ReplicaID) bool {
+		_, ahead := a.ahead[r]
+		return ahead || a.g.Head(r).Seq > 0
+	})
 }
 
 // ownEvents counts the events of this actor under all its epochs.

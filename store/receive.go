@@ -312,8 +312,14 @@ func (a *Actor) NotePeer(ctx context.Context, heads []genome.Head) (fenced bool,
 // noteOwn looks at a peer's head of one of this actor's replicas.
 func (a *Actor) noteOwn(ctx context.Context, h genome.Head) error {
 	chain, held, err := a.ChainAt(ctx, genome.Dot{Replica: h.Replica, Seq: h.Seq})
-	if err != nil || held && chain == h.Chain || h.Seq == 0 {
+	if err != nil || h.Seq == 0 {
 		return err
+	}
+	if held && chain == h.Chain {
+		if a.aheadOf.Load() == 0 {
+			return nil
+		}
+		return a.submit(ctx, 1, opBytes, func() { a.noteBack(h) })
 	}
 	forked := held
 	return a.submit(ctx, 1, opBytes, func() {
@@ -321,11 +327,12 @@ func (a *Actor) noteOwn(ctx context.Context, h genome.Head) error {
 		if !forked && mine >= h.Seq {
 			return // it came meanwhile
 		}
-		if !a.ahead[h.Replica] {
-			a.ahead[h.Replica] = true
+		if _, told := a.ahead[h.Replica]; !told {
+			a.ahead[h.Replica] = mine
+			a.aheadOf.Store(int32(len(a.ahead)))
 			a.events = append(a.events, func(log *zerolog.Logger) {
 				log.Warn().Stringer("replica", h.Replica).Uint64("held", mine).Uint64("known", h.Seq).Bool("forked", forked).
-					Msg("a peer knows more of this actor: restored from a backup?")
+					Msg("this log ends before what a peer has by this actor: restored from a backup?")
 			})
 		}
 		switch {
@@ -335,5 +342,20 @@ func (a *Actor) noteOwn(ctx context.Context, h genome.Head) error {
 		default:
 			a.rotate("a peer holds more of it", h, 0)
 		}
+	})
+}
+
+// noteBack tells, once, that own events that only a peer held are here again.
+// It runs in the writer.
+func (a *Actor) noteBack(h genome.Head) {
+	had, told := a.ahead[h.Replica]
+	if !told {
+		return
+	}
+	delete(a.ahead, h.Replica)
+	a.aheadOf.Store(int32(len(a.ahead)))
+	fetched, epoch := h.Seq-min(had, h.Seq), a.g.Self().Epoch()
+	a.events = append(a.events, func(log *zerolog.Logger) {
+		log.Info().Stringer("replica", h.Replica).Uint64("fetched", fetched).Stringer("epoch", epoch).Msg("own ops fetched back")
 	})
 }

@@ -271,6 +271,15 @@ func TestOldCopyPutBack(t *testing.T) {
 	if d := settle(t, f); d.VV.Get(lost.Replica) < lost.Seq {
 		t.Errorf("op %v did not come back", lost)
 	}
+	const told, back = "this log ends before what a peer has by this actor: restored from a backup?", "own ops fetched back"
+	if !poll(func() bool { return len(logLines(t, a, back)) > 0 }) {
+		t.Fatalf("never logged: %s", back)
+	}
+	lines := append(logLines(t, a, told), logLines(t, a, back)...)
+	if len(lines) != 2 || lines[0]["level"] != "warn" || lines[0]["replica"] != lost.Replica.String() || lines[0]["known"] != float64(lost.Seq) ||
+		lines[1]["level"] != "info" || lines[1]["fetched"] != float64(lost.Seq)-lines[0]["held"].(float64) || lines[1]["epoch"] == nil {
+		t.Errorf("of the old copy it tells %v", lines)
+	}
 	opened := logLines(t, a, "log opened")
 	if last := opened[len(opened)-1]; last["epoch_reason"] != "moved or restored" {
 		t.Errorf("the log says %v", last)
