@@ -115,6 +115,7 @@ func newRootCmd(a *app) *cobra.Command {
 	add("other", newKeyCmd(a), newVersionCmd(a))
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
+	addCompletions(root)
 	return root
 }
 
@@ -239,10 +240,13 @@ func (a *app) logger() zerolog.Logger {
 	return zerolog.New(out).With().Timestamp().Logger()
 }
 
+// defaultData is where logs are if nothing else is said.
+const defaultData = "./genome-data"
+
 // dataFlag adds --data. Its default is not a hidden folder: what a folder
 // shows, a person can delete.
 func dataFlag(f *pflag.FlagSet, data *string) {
-	f.StringVar(data, "data", "./genome-data", "folder of the logs; $STATE_DIRECTORY if that is set")
+	f.StringVar(data, "data", defaultData, "folder of the logs; $STATE_DIRECTORY if that is set")
 }
 
 // stateDirectory replaces the default of --data by the folder that a service

@@ -436,6 +436,7 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	}
 	node := proc.Nodes()[0]
 	a.banner(o, cfg, node)
+	noteCount(ctx, log, o, node)
 	if o.addrFile != "" {
 		var addrs strings.Builder // a line for each actor, in their order
 		for _, n := range proc.Nodes() {
@@ -475,6 +476,23 @@ func closeOrStall(ctx context.Context, proc interface {
 		return err
 	case <-proc.Stuck():
 		return &httpapi.StallError{For: stall}
+	}
+}
+
+// noteCount tells, once at the start, that the log knows actors whom --count
+// leaves out: their ops stay, but nobody is asked for more of them.
+func noteCount(ctx context.Context, log zerolog.Logger, o serveOptions, node *httpapi.Node) {
+	st, err := node.Actor().State(ctx)
+	if err != nil || !o.hasCount {
+		return
+	}
+	actors := 0 // as many as the highest number says
+	for _, e := range st.Version {
+		actors = max(actors, int(e.Replica.Actor())+1)
+	}
+	if actors > o.count {
+		log.Info().Uint32("actor", o.actor).Int("log_actors", actors).Int("count", o.count).
+			Msg("log was made for more actors than --count says")
 	}
 }
 
