@@ -134,7 +134,7 @@ var plants = []plant{
 		dir:  "store",
 		old:  "d.Ranges = rangesOf(s.found[before:])",
 		new:  "d.Ranges = nil",
-		test: "TestBitFlips",
+		test: "TestMendedOrigins",
 	},
 	{
 		name: "damage-unaccounted", promise: "nothing that a damaged log held is lost without a word",
