@@ -186,6 +186,9 @@ func (rc *receiver) selfAhead(op *genome.Op) {
 
 func (rc *receiver) refuse(e *genome.OpError) {
 	a := rc.a
+	if a.sign != nil {
+		e = unproven(e)
+	}
 	rc.rec.Refused = append(rc.rec.Refused, e)
 	if e.Code != genome.CodeDotConflict {
 		return

@@ -72,7 +72,7 @@ func (a *Actor) screen(src Source, b signed.Batch) (*screening, error) {
 		s.judge(au, a.sign.Roster, src.Trusted)
 	}
 	s.ready(ops, self)
-	s.take(ops, b.Heads)
+	s.take(ops)
 	return s, nil
 }
 
@@ -223,10 +223,10 @@ func (s *screening) ready(ops []genome.Op, self genome.ReplicaID) {
 	}
 }
 
-// take makes the block of what is left, and notes what became of the rest.
-// Chains are compared only for those who have signed: they could otherwise be
-// made up, and a wrong one of our own replica would make us go on under a new epoch.
-func (s *screening) take(ops []genome.Op, heads []genome.Head) {
+// take makes the block of what is left, and notes what became of the rest. It
+// has no chains: those that came are not signed, and a wrong one would look like a
+// fork, of our own replica even make us go on under a new epoch.
+func (s *screening) take(ops []genome.Op) {
 	s.block.Ops = slices.DeleteFunc(ops, func(op genome.Op) bool {
 		au := s.authors[op.Dot.Replica]
 		return op.Last() > au.held && au.out()
@@ -246,11 +246,6 @@ func (s *screening) take(ops []genome.Op, heads []genome.Head) {
 		s.points = append(s.points, sumPoint{*au.point, au.chain.Sum()})
 		if last := au.held + uint64(au.news); last > au.point.Seq {
 			s.rec.Refused = append(s.rec.Refused, au.unsigned(au.point.Seq+1))
-		}
-		for _, h := range heads {
-			if h.Replica == au.replica && h.Seq == au.point.Seq {
-				s.block.Heads = append(s.block.Heads, h)
-			}
 		}
 	}
 }
@@ -286,6 +281,18 @@ func (a *Actor) receiveSigned(ctx context.Context, src Source, b signed.Batch) (
 	rec.Missing = append(rec.Missing, s.rec.Missing...)
 	rec.Refused = append(rec.Refused, s.rec.Refused...)
 	return rec, nil
+}
+
+// unproven is what an op is refused for that differs from the one held under its
+// dot: ours has been signed, and it has not. Two histories that one key has signed
+// show when heads are compared.
+func unproven(e *genome.OpError) *genome.OpError {
+	if e.Code != genome.CodeDotConflict {
+		return e
+	}
+	other := *e
+	other.Code, other.Hint = CodeSignatureInvalid, "it was changed on its way, or its author has made two histories"
+	return &other
 }
 
 // keepPoint keeps a point that was checked, if the replica stands at it now and

@@ -291,10 +291,19 @@ func TestSignedOps(t *testing.T) {
 			}
 		}
 		// What is held already is compared, not believed.
-		if rec := take(t, a, signed.Batch{Block: forgeNewest(rngOf(1), true_.Block)}); rec.Applied != 0 || rec.SelfAhead || !slices.Contains(codes(rec), string(genome.CodeDotConflict)) {
+		if rec := take(t, a, signed.Batch{Block: forgeNewest(rngOf(1), true_.Block)}); rec.Applied != 0 || rec.SelfAhead || !slices.Contains(codes(rec), string(CodeSignatureInvalid)) || a.counts.conflicts != 0 {
 			t.Errorf("%+v", rec)
 		}
 		sameState(t, mustState(t, a), mustState(t, relay))
+	})
+	t.Run("wrong chains with it", func(t *testing.T) { // nobody signs those
+		a, b := g.open(t, newSimFolder(), 2), clone()
+		for _, p := range b.Points {
+			b.Heads = append(b.Heads, genome.Head{Replica: p.Replica, Seq: p.Seq, Chain: 1})
+		}
+		if rec := take(t, a, b); rec.Applied != 7 || len(rec.Refused) != 0 {
+			t.Errorf("%+v", rec)
+		}
 	})
 	t.Run("too early", func(t *testing.T) {
 		a, b := g.open(t, newSimFolder(), 2), clone()

@@ -207,11 +207,11 @@ func TestSignedFleet(t *testing.T) {
 		}
 	}
 	start(t, a[3])
-	waitOps(t, a[3], 60)
-	d := settle(t, f)
-	if d.VV.Get(digest(t, a[3]).Replica) == 0 {
-		t.Errorf("nothing of the fourth is in %v", d.VV)
+	fourth := digest(t, a[3]).Replica
+	if !poll(func() bool { d, err := a[0].Client().Digest(t.Context()); return err == nil && d.VV.Get(fourth) > 0 }) {
+		t.Fatalf("nothing of the fourth is in %v", digest(t, a[0]).VV)
 	}
+	settle(t, f)
 	for _, x := range a {
 		key := store.KeyPath(data, genome.ActorID(x.Index))
 		if st, err := os.Stat(key); err != nil || st.Mode().Perm() != 0o600 {
