@@ -37,8 +37,12 @@ func (a *app) applyEnv(cmd *cobra.Command) error {
 // notA says what a flag of the type wants, in a person's words.
 func notA(typ string, err error) string {
 	switch typ {
-	case "uint32", "uint64", "int", "uint":
+	case "uint32", "uint64", "uint":
+		return "not a number from 0 up"
+	case "int":
 		return "not a number"
+	case "uints", "uintSlice":
+		return "not numbers such as 0,2"
 	case "duration":
 		return `not a duration such as "5s" or "200ms"`
 	case "bool":

@@ -225,15 +225,23 @@ func classifySystem(err error, e *cliError) bool {
 		e.exit, e.code, e.msg = exitInterrupted, "interrupted", "interrupted"
 	case errors.Is(err, syscall.ENOSPC):
 		e.exit, e.code, e.hint = exitDisk, "store_full", "free some space and start again"
+	case path != nil && path.Op == "mkdir" && errors.Is(err, fs.ErrNotExist):
+		e.exit, e.code, e.hint = exitDisk, "not_writable", "use --data DIR with a folder of your own"
+		e.msg = fmt.Sprintf("cannot make the folder %s: the system refuses it there", path.Path)
 	case path != nil && errors.Is(err, fs.ErrPermission), path != nil && errors.Is(err, syscall.EROFS):
 		e.exit, e.code = exitDisk, "not_writable"
 		e.msg = fmt.Sprintf("cannot write %s: %v%s", path.Path, path.Err, ownership(path.Path))
 		e.hint = "use --data DIR with a folder of your own"
 	case path != nil && (errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR)):
 		e.exit, e.code = exitUsage, "usage"
+		e.msg = fmt.Sprintf("cannot use %s: %v", path.Path, path.Err)
+		e.hint = "--data DIR wants a folder, --output and the like a file"
 	case path != nil && errors.Is(err, fs.ErrNotExist):
 		e.exit, e.code, e.hint = exitUsage, "not_found", nearest(path.Path)
 		e.msg = "no log at " + path.Path
+	case errors.Is(err, fs.ErrNotExist):
+		e.exit, e.code, e.hint = exitUsage, "not_found", "name a log.db, an actor's folder, a data folder such as "+defaultData+", or a server's URL"
+		e.msg = strings.TrimSuffix(err.Error(), ": "+fs.ErrNotExist.Error())
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, context.DeadlineExceeded):
 		e.exit, e.code = exitServer, "unreachable"
 	default:

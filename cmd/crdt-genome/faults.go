@@ -70,7 +70,10 @@ func parseFault(words []string, count int) (f fault, err error) {
 		f.groups, f.actors = append(f.groups, actors), append(f.actors, actors...)
 	}
 	if (f.kind == "cut") != (len(f.groups) > 1) {
-		return f, fmt.Errorf("only cut takes groups, two or more, written 0,1|2")
+		if f.kind == "cut" {
+			return f, fmt.Errorf("cut takes two groups or more, written 0,1|2")
+		}
+		return f, fmt.Errorf("%s takes actors, not groups: 0,1,2", f.kind)
 	}
 	return f, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -116,6 +117,7 @@ func newRootCmd(a *app) *cobra.Command {
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
 	addCompletions(root)
+	strictOthers(root)
 	return root
 }
 
@@ -160,6 +162,40 @@ func anyChanged(cmd *cobra.Command, names ...string) bool {
 	return false
 }
 
+// strictOthers makes wrong usage of cobra's own commands, help and completion,
+// an error as it is for ours.
+func strictOthers(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			show := c.Run
+			c.Run = nil
+			c.RunE = func(cmd *cobra.Command, args []string) error {
+				if at, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					if len(rest) == 0 {
+						rest = args
+					}
+					return unknownCommand(cmp.Or(at, root), rest[0])
+				}
+				show(cmd, args)
+				return nil
+			}
+		case "completion":
+			c.Args = nil
+			c.RunE = func(cmd *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return unknownCommand(cmd, args[0])
+				}
+				return cmd.Help()
+			}
+			for _, shell := range c.Commands() {
+				shell.Args = wantArgs(0, 0, "no argument")
+			}
+		}
+	}
+}
+
 // unknownCommand is what cobra would say, as a usage error of ours.
 func unknownCommand(cmd *cobra.Command, name string) error {
 	var names []string
@@ -171,7 +207,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	if near := closest(name, names); near != "" {
 		return usageError("", "unknown command %q; did you mean %s?", name, near)
 	}
-	return usageError("crdt-genome --help lists the commands", "unknown command %q", name)
+	return usageError(cmd.CommandPath()+" --help lists the commands", "unknown command %q", name)
 }
 
 // flagError names the flag that was probably meant: cobra does so for commands

@@ -75,8 +75,12 @@ func (o *runOptions) checkRun() ([]fault, error) {
 		return nil, usageError("", "--base %d: must be 0..65535", o.base)
 	case o.base+o.count-1 > 65535:
 		return nil, usageError("", "actor %d needs port %d: base %d + %d is above 65535", o.count-1, o.base+o.count-1, o.base, o.count-1)
-	case o.runFor < 0 || o.settle < 0 || o.every <= 0:
-		return nil, usageError("", "--for %v, --settle %v, --every %v: must not be negative, the last not 0", o.runFor, o.settle, o.every)
+	case o.runFor < 0:
+		return nil, usageError("", "--for %v: must not be negative; 0 is until Ctrl-C", o.runFor)
+	case o.settle < 0:
+		return nil, usageError("", "--settle %v: must not be negative", o.settle)
+	case o.every <= 0:
+		return nil, usageError("", "--every %v: must be above 0", o.every)
 	}
 	if err := o.check(); err != nil {
 		return nil, err

@@ -322,7 +322,8 @@ func (o *serveOptions) peerList() ([]httpapi.Peer, error) {
 			url = "https" + strings.TrimPrefix(url, "http")
 		}
 		if !isURL(url) {
-			return nil, usageError("", "--peers %s: not an http URL", p)
+			return nil, usageError("for example --peers http://a.example:8000,http://b.example:8000 in the order of the actors, or 1=http://b.example:8000",
+				"--peers %s: not an http URL", p)
 		}
 		peers = append(peers, httpapi.Peer{Actor: genome.ActorID(set.First()), URL: url, Actors: set})
 	}

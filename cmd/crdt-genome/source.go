@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -148,6 +150,9 @@ func why(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err):
 		return "no answer in time"
 	}
+	if d, ok := errors.AsType[*net.DNSError](err); ok {
+		return "no host " + d.Name + " is known (" + d.Err + ")"
+	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err.Error()
 	}
@@ -156,7 +161,14 @@ func why(err error) string {
 
 func isURL(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return false
+	}
+	if u.Port() == "" {
+		return true
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	return err == nil && port > 0
 }
 
 // serverURL completes "127.0.0.1:8000" and ":8000" to a URL.

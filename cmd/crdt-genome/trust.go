@@ -26,7 +26,7 @@ func addTrustFlags(f *pflag.FlagSet, files *trust.Files) {
 func (a *app) loadTrust() error {
 	t, err := trust.Load(a.opts.trust)
 	if err != nil {
-		return usageError("", "%v", err)
+		return usageError("see --tls-cert, --tls-key, --tls-ca and --auth-token-file, or their variables CRDT_GENOME_…", "%v", err)
 	}
 	a.trust = t
 	return nil
