@@ -17,10 +17,10 @@
 #             links, kills and freezes; needs root, ip, tc and nft
 #   demo      the demonstration of the README must end with CONVERGED
 #   mutants   plants bugs and wants the tests to find them; see mutants.sh
+#   schedules random schedules of replicas, and of stores that crash; see simulate.sh
 #
 # Only at night, or if asked for by name:
 #
-#   schedules random schedules of replicas; see simulate.sh
 #   overlay   simulated members, 1,000 and at night 10,000: copies, POSTs, time
 #   thousand  processes of many actors each over POSTs and over NATS, at night
 #             20 of 50: time until all are equal, CPU, memory
@@ -38,8 +38,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 70
 
-all=(vet unit race fuzz restart disks powercut netns demo mutants)
-at_night=(schedules overlay thousand shell coverage shuffle)
+all=(vet unit race fuzz restart disks powercut netns demo mutants schedules)
+at_night=(overlay thousand shell coverage shuffle)
 nightly= layers=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -160,7 +160,10 @@ layer_mutants() {
   sed -n 's/^killed \(.*\)/figure: mutants-killed \1/p' "$logs/killed"
 }
 
-layer_schedules() { scripts/simulate.sh --schedules "$(size 20000 1000000)"; }
+# The small world belongs to the layer unit.
+layer_schedules() {
+  scripts/simulate.sh --schedules "$(size 20000 1000000)" --seeds "1-$(size 1000 50000)" --edits "$([ -n "$nightly" ] && echo 3 || echo 0)"
+}
 
 layer_overlay() {
   CRDT_GENOME_MEMBERS=$(size 1000 10000) go test -count=1 -timeout 3600s -v -run '^(TestLoss|TestChurn)$' ./httpapi/rings/ringsim

@@ -632,6 +632,7 @@ func simulate(t *testing.T, seeds uint64, signs *group, rare []string) {
 		if to = from + 1; isRange {
 			to, err = strconv.ParseUint(b, 10, 64)
 			must(t, err)
+			to++ // the last is meant too
 		}
 	}
 	count := map[string]int{}
@@ -652,4 +653,9 @@ func simulate(t *testing.T, seeds uint64, signs *group, rare []string) {
 		}
 	}
 	t.Log(count)
+	if signs == nil {
+		tellFigure(t, "store-schedules %d seeds %d-%d, %d crashes within a step, %d kills, %d old disks, %d twins, 0 promises broken", to-from, from, to-1,
+			count["crash within an edit"]+count["crash within a receipt"]+count["crash within opening"]+count["crash within background work"],
+			count["kill -9"], count["old copy put back"]+count["rolled back without a trace"], count["twin"])
+	}
 }
