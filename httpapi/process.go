@@ -61,9 +61,9 @@ type Process struct {
 // A follower is one of the actors that do not lead.
 type follower struct {
 	*Node
-	state  atomic.Int32                       // inStep, catchingUp or behind
-	forked atomic.Pointer[[]genome.ReplicaID] // replicas of which it and the lead hold different histories; nil: none
-	lags   lag                                // only in repairLoop
+	state       atomic.Int32                       // inStep, catchingUp or behind
+	forked      atomic.Pointer[[]genome.ReplicaID] // replicas of which it and the lead hold different histories; nil: none
+	lags, leads lag                                // it behind the lead, the lead behind it; only in repairLoop
 }
 
 // What an actor is to its process. Only in step does it hold all that p.shared
@@ -360,20 +360,24 @@ func (p *Process) collect(ctx context.Context, f *follower) {
 	}
 }
 
-// repairLoop compares every actor with the lead, and mends what sharing left.
+// repairLoop compares every actor with the lead, and mends what sharing and
+// collecting left: an op that was parked, say, counts as come from whoever
+// brought what it waited for, which may be the lead, who then lacks it.
 func (p *Process) repairLoop(ctx context.Context) {
 	for sleep(ctx, repairEvery) {
 		want := p.lead.actor.Version()
 		for _, f := range p.rest {
-			f.lags.update(f.but(f.actor.Version(), want), want, time.Now())
-			if f.state.Load() == inStep && f.lags.age(time.Now()) < repairAfter {
+			have := f.actor.Version()
+			f.lags.update(f.but(have, want), want, time.Now())
+			f.leads.update(f.but(want, have), have, time.Now())
+			if f.state.Load() == inStep && max(f.lags.age(time.Now()), f.leads.age(time.Now())) < repairAfter {
 				continue
 			}
 			if err := p.repair(ctx, f); err != nil {
 				f.log.Debug().Err(err).Msg("not repaired")
 				continue
 			}
-			f.lags = lag{}
+			f.lags, f.leads = lag{}, lag{}
 		}
 	}
 }

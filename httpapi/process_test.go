@@ -283,6 +283,22 @@ func TestProcessCatchingUp(t *testing.T) {
 	}
 }
 
+// TestProcessParked: an op that an actor had parked, and that what the lead
+// brought set free, reaches the lead and all others as well.
+func TestProcessParked(t *testing.T) {
+	h := newHall(t, nil, "0-2")
+	p := h.start(0)
+	g := stranger(t, "77@00000001")
+	first, second := insert(t, g, 0, 1), insert(t, g, 1, 2)
+	if a := post(t, p.nodes[1], jsonOps(t, second)); a.status != http.StatusAccepted {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if a := post(t, p.lead, jsonOps(t, first)); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	h.waitEqual(2)
+}
+
 // TestProcessFork: when actors of a process hold different histories of a
 // replica, its ops are no longer answered 2xx; others' ops go on.
 func TestProcessFork(t *testing.T) {
