@@ -81,7 +81,8 @@
 //	chains   replica u64 BE      what signatures are over, only with Config.Sign; signing.go
 //
 // A program reads a log whose min_reader is at most its own major, and refuses
-// a newer one. Unknown buckets and meta names are left alone.
+// a newer one; it reads the version before its own, too, of which there is none
+// yet. testdata has a log file of each version. Unknown buckets and meta names are left alone.
 //
 // When the tail reaches 4,096 ops or 1 MiB, or would with the present batch,
 // all of it goes into segments in the same transaction; the tail's values are
