@@ -14,7 +14,7 @@ const calm = matchMedia('(prefers-reduced-motion: reduce)');
 const hue = actor => HUES[actor % HUES.length];
 const inkOn = hex => {
 	const [r, g, b] = [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16));
-	return .299 * r + .587 * g + .114 * b > 125 ? '#000' : '#fff';
+	return .299 * r + .587 * g + .114 * b > 100 ? '#000' : '#fff';
 };
 const num = n => n.toLocaleString('en-US');
 const some = (n, what) => `${num(n)} ${what}${n === 1 ? '' : 's'}`;
