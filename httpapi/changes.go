@@ -33,6 +33,15 @@ const (
 	// it comes back with Last-Event-ID and goes on where it was.
 	stallTimeout = 10 * time.Second
 
+	// streamSend bounds what the kernel keeps for a reader that takes nothing;
+	// Linux doubles it for its own needs. Without a bound it keeps megabytes,
+	// for each of maxStreams. Nothing is sent in bulk here that this slows down.
+	streamSend = 32 << 10
+
+	// streamChunk is how much of the log is made ready for a reader at a time,
+	// in bytes. One op may be longer.
+	streamChunk = 32 << 10
+
 	// sseRetry is the pause after which a browser comes back.
 	sseRetry = time.Second
 )
@@ -85,6 +94,7 @@ func (n *Node) getChanges(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return problem(codeBusy, fmt.Sprintf("%d streams are open", maxStreams), "try again later, or close a tab")
 	}
+	n.conns.boundSend(r.Context(), streamSend)
 	n.watch.join()
 	defer n.watch.leave()
 	if s.sse {
@@ -167,6 +177,7 @@ type changeStream struct {
 	author   genome.ActorID
 	kind     string // "": both
 	limit    uint64 // ops still to send; 0: all
+	chunk    []byte // of ops, while they are sent
 
 	actors  map[genome.ActorID]told // what the reader knows of each; looked up only
 	verdict []byte
@@ -234,26 +245,47 @@ func (s *changeStream) look(ctx context.Context) (done bool, err error) {
 	return done || s.once, s.flush()
 }
 
-// ops sends the records from s.next on.
+// ops sends the records from s.next on, a chunk at a time: while a slow reader
+// takes one, nothing else is held for it, least of all what of the log has been
+// decoded.
 func (s *changeStream) ops(ctx context.Context) (done bool, err error) {
+	defer func() { s.chunk = nil }()
+	for more := true; more && !done && err == nil; {
+		if more, done, err = s.readChunk(ctx); err == nil {
+			_, err = s.w.Write(s.chunk)
+		}
+	}
+	return done, err
+}
+
+// readChunk makes a chunk of the next records; more: there may be others
+// behind it.
+func (s *changeStream) readChunk(ctx context.Context) (more, done bool, err error) {
+	s.chunk = s.chunk[:0]
 	for rec, err := range s.n.actor.Records(ctx, s.next) {
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		s.next = rec.LSN + uint64(rec.Op.Len())
 		if s.byAuthor && rec.Op.Dot.Replica.Actor() != s.author || s.kind != "" && s.kind != rec.Op.Kind.String() {
 			continue
 		}
-		if err := s.send(eventOp, s.next-1, NewLogRecord(rec)); err != nil {
-			return false, err
+		if s.chunk == nil {
+			s.chunk = make([]byte, 0, streamChunk+streamChunk/8)
+		}
+		if s.chunk, err = s.appendEvent(s.chunk, eventOp, s.next-1, NewLogRecord(rec)); err != nil {
+			return false, false, err
 		}
 		if s.limit > 0 {
 			if s.limit--; s.limit == 0 {
-				return true, nil
+				return false, true, nil
 			}
 		}
+		if len(s.chunk) >= streamChunk {
+			return true, false, nil
+		}
 	}
-	return false, nil
+	return false, false, nil
 }
 
 // states sends the actors that have changed, then the verdict if it has.
@@ -317,22 +349,31 @@ func (s *changeStream) deliveries(had genome.Version, a *ActorView, now time.Tim
 
 // send writes one event; id 0: none.
 func (s *changeStream) send(event string, id uint64, data any) error {
+	b, err := s.appendEvent(nil, event, id, data)
+	if err == nil {
+		_, err = s.w.Write(b)
+	}
+	return err
+}
+
+// appendEvent appends one event to out; id 0: none.
+func (s *changeStream) appendEvent(out []byte, event string, id uint64, data any) ([]byte, error) {
 	b, err := json.Marshal(data)
 	if err != nil {
-		return fmt.Errorf("encode %s event: %w", event, err)
+		return out, fmt.Errorf("encode %s event: %w", event, err)
 	}
 	s.sent = true
 	switch {
 	case !s.sse && id > 0:
-		_, err = fmt.Fprintf(s.w, "{\"event\":%q,\"id\":%d,\"data\":%s}\n", event, id, b)
+		out = fmt.Appendf(out, "{\"event\":%q,\"id\":%d,\"data\":%s}\n", event, id, b)
 	case !s.sse:
-		_, err = fmt.Fprintf(s.w, "{\"event\":%q,\"data\":%s}\n", event, b)
+		out = fmt.Appendf(out, "{\"event\":%q,\"data\":%s}\n", event, b)
 	case id > 0:
-		_, err = fmt.Fprintf(s.w, "id: %d\nevent: %s\ndata: %s\n\n", id, event, b)
+		out = fmt.Appendf(out, "id: %d\nevent: %s\ndata: %s\n\n", id, event, b)
 	default:
-		_, err = fmt.Fprintf(s.w, "event: %s\ndata: %s\n\n", event, b)
+		out = fmt.Appendf(out, "event: %s\ndata: %s\n\n", event, b)
 	}
-	return err
+	return out, nil
 }
 
 // comment writes what readers ignore: an SSE comment, or an empty line.

@@ -27,6 +27,7 @@ type conns struct {
 
 // A conn is what is known of one connection. Its fields are guarded by conns.
 type conn struct {
+	nc      net.Conn // set once
 	working bool
 	since   time.Time // of working, or of its end
 }
@@ -40,7 +41,7 @@ func newConns(max int) *conns {
 // begin enters a new connection and lets its handlers find it in their
 // context; see http.Server.ConnContext, which is called before ConnState.
 func (c *conns) begin(ctx context.Context, nc net.Conn) context.Context {
-	s := &conn{since: time.Now()}
+	s := &conn{nc: nc, since: time.Now()}
 	if victim := c.add(nc, s); victim != nil {
 		closeNow(victim) // its own goroutine meets the error and ends
 	}
@@ -48,11 +49,25 @@ func (c *conns) begin(ctx context.Context, nc net.Conn) context.Context {
 }
 
 // closeNow closes without the farewell of TLS, which waits for a slow reader.
-func closeNow(nc net.Conn) {
+func closeNow(nc net.Conn) { _ = bare(nc).Close() }
+
+// bare returns what lies below TLS.
+func bare(nc net.Conn) net.Conn {
 	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
+		return t.NetConn()
 	}
-	_ = nc.Close()
+	return nc
+}
+
+// boundSend bounds what the kernel keeps for the reader of the answer in ctx.
+func (c *conns) boundSend(ctx context.Context, bytes int) {
+	s, _ := ctx.Value(connKey{}).(*conn)
+	if s == nil {
+		return // a test's recorder has no connection
+	}
+	if t, ok := bare(s.nc).(interface{ SetWriteBuffer(int) error }); ok {
+		_ = t.SetWriteBuffer(bytes) // else it keeps what the system allows
+	}
 }
 
 // changed takes out what has ended; see http.Server.ConnState.
