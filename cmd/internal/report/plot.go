@@ -23,11 +23,14 @@ type card struct {
 	plots []*plot
 }
 
+// unitOps is the unit of what was asked for, not measured.
+const unitOps = "ops"
+
 // cards returns what can be drawn, in the order of the rows.
 func (rep *Report) cards(before map[key]*Row) (all []*card) {
 	for i := range rep.Rows {
 		r := &rep.Rows[i]
-		if r.Unit == "" || r.Max == 0 {
+		if r.Unit == "" || r.Unit == unitOps || r.Max == 0 {
 			continue
 		}
 		c := find(&all, func(c *card) bool { return c.group == r.Group })
