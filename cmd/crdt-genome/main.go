@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -39,6 +40,11 @@ type signalError struct{ sig os.Signal }
 
 func (e signalError) Error() string { return e.sig.String() }
 
+// sameWish is how soon after the first signal the same one again says nothing
+// new: timeout(1) sends it to the process and then to its group. A person who
+// presses Ctrl-C twice takes longer.
+const sameWish = 50 * time.Millisecond
+
 // withSignals returns a context that the first SIGINT or SIGTERM ends; a second
 // one ends the process at once, with the code that shells give a killed one.
 func withSignals(parent context.Context) (ctx context.Context, stop func()) {
@@ -46,8 +52,13 @@ func withSignals(parent context.Context) (ctx context.Context, stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() { // ends with the process
-		cancel(signalError{<-signals})
+		first := <-signals
+		cancel(signalError{first})
+		at := time.Now()
 		s := <-signals
+		for s == first && time.Since(at) < sameWish {
+			s = <-signals
+		}
 		fmt.Fprintln(os.Stderr, "stopped now:", s)
 		os.Exit(128 + int(s.(syscall.Signal)))
 	}()
