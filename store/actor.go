@@ -65,11 +65,11 @@ type Actor struct {
 	fence       *fence                           // nil if none was ever raised
 	state       *State                           // of batch stateAt
 	stateAt     uint64
-	warned      map[genome.ReplicaID]bool   // forks that were logged
-	ahead       map[genome.ReplicaID]uint64 // own epochs that a peer was seen to know more of, and what was here then
-	aheadOf     atomic.Int32                // how many these are
-	events      []func(*zerolog.Logger)     // log lines of the batch, written after it
-	also        []write                     // what the batch writes besides ops
+	warned      map[genome.ReplicaID]bool    // forks that were logged
+	ahead       map[genome.ReplicaID]lostOwn // own epochs that a peer was seen to know more of
+	aheadOf     atomic.Int32                 // how many these are
+	events      []func(*zerolog.Logger)      // log lines of the batch, written after it
+	also        []write                      // what the batch writes besides ops
 	counts      counts
 	times       [2]prov // of the first and last op in the log
 }
@@ -123,7 +123,7 @@ func open(ctx context.Context, cfg Config, f folder) (*Actor, error) {
 		cfg: cfg, folder: f, queue: newQueue(), encoding: newEncoding(), log: cfg.Log,
 		sealed: make(chan struct{}, 1), kept: make(chan struct{}), stopped: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
 		pending: make(map[genome.ReplicaID]genome.Head),
-		warned:  make(map[genome.ReplicaID]bool), ahead: make(map[genome.ReplicaID]uint64),
+		warned:  make(map[genome.ReplicaID]bool), ahead: make(map[genome.ReplicaID]lostOwn),
 	}
 	isNew, err := a.ensure()
 	if err != nil {

@@ -330,8 +330,13 @@ func (a *Actor) noteOwn(ctx context.Context, h genome.Head) error {
 		if !forked && mine >= h.Seq {
 			return // it came meanwhile
 		}
-		if _, told := a.ahead[h.Replica]; !told {
-			a.ahead[h.Replica] = mine
+		lost, told := a.ahead[h.Replica]
+		if !told {
+			lost.held = mine
+		}
+		lost.known = max(lost.known, h.Seq)
+		a.ahead[h.Replica] = lost
+		if !told {
 			a.aheadOf.Store(int32(len(a.ahead)))
 			a.events = append(a.events, func(log *zerolog.Logger) {
 				log.Warn().Stringer("replica", h.Replica).Uint64("held", mine).Uint64("known", h.Seq).Bool("forked", forked).
@@ -348,16 +353,21 @@ func (a *Actor) noteOwn(ctx context.Context, h genome.Head) error {
 	})
 }
 
+// lostOwn is an own epoch whose end is not here: events that were held when
+// that was noticed, and that a peer knows.
+type lostOwn struct{ held, known uint64 }
+
 // noteBack tells, once, that own events that only a peer held are here again.
 // It runs in the writer.
 func (a *Actor) noteBack(h genome.Head) {
-	had, told := a.ahead[h.Replica]
-	if !told {
-		return
+	lost, told := a.ahead[h.Replica]
+	here := a.g.Head(h.Replica).Seq
+	if !told || here < lost.known {
+		return // another peer knows still more
 	}
 	delete(a.ahead, h.Replica)
 	a.aheadOf.Store(int32(len(a.ahead)))
-	fetched, epoch := h.Seq-min(had, h.Seq), a.g.Self().Epoch()
+	fetched, epoch := here-min(lost.held, here), a.g.Self().Epoch()
 	a.events = append(a.events, func(log *zerolog.Logger) {
 		log.Info().Stringer("replica", h.Replica).Uint64("fetched", fetched).Stringer("epoch", epoch).Msg("own ops fetched back")
 	})

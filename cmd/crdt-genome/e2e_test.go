@@ -275,10 +275,13 @@ func TestOldCopyPutBack(t *testing.T) {
 	if !poll(func() bool { return len(logLines(t, a, back)) > 0 }) {
 		t.Fatalf("never logged: %s", back)
 	}
-	lines := append(logLines(t, a, told), logLines(t, a, back)...)
-	if len(lines) != 2 || lines[0]["level"] != "warn" || lines[0]["replica"] != lost.Replica.String() || lines[0]["known"] != float64(lost.Seq) ||
-		lines[1]["level"] != "info" || lines[1]["fetched"] != float64(lost.Seq)-lines[0]["held"].(float64) || lines[1]["epoch"] == nil {
-		t.Errorf("of the old copy it tells %v", lines)
+	warned, info := logLines(t, a, told), logLines(t, a, back)[0]
+	if len(warned) == 0 || warned[0]["level"] != "warn" || warned[0]["replica"] != lost.Replica.String() {
+		t.Fatalf("of the old copy it tells %v", warned)
+	}
+	// Peers may know more one after the other, so the figures are bounds.
+	if n, ok := info["fetched"].(float64); !ok || n < 1 || info["level"] != "info" || info["replica"] != lost.Replica.String() || info["epoch"] == nil {
+		t.Errorf("of what came back it tells %v", info)
 	}
 	opened := logLines(t, a, "log opened")
 	if last := opened[len(opened)-1]; last["epoch_reason"] != "moved or restored" {
