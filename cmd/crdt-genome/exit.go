@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"crdt-genome/httpapi"
 	"crdt-genome/httpapi/membership"
 	"crdt-genome/store"
@@ -232,6 +234,10 @@ func classifySystem(err error, e *cliError) bool {
 		e.exit, e.code = exitDisk, "not_writable"
 		e.msg = fmt.Sprintf("cannot write %s: %v%s", path.Path, path.Err, ownership(path.Path))
 		e.hint = "use --data DIR with a folder of your own"
+		if unreadable(path) {
+			e.msg = fmt.Sprintf("cannot read %s: %v%s", path.Path, path.Err, ownership(path.Path))
+			e.hint = "run it as the owner, or name a log of your own"
+		}
 	case path != nil && (errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR)):
 		e.exit, e.code = exitUsage, "usage"
 		e.msg = fmt.Sprintf("cannot use %s: %v", path.Path, path.Err)
@@ -248,6 +254,11 @@ func classifySystem(err error, e *cliError) bool {
 		return false
 	}
 	return true
+}
+
+// unreadable reports whether not even reading is allowed.
+func unreadable(e *fs.PathError) bool {
+	return e.Op == "stat" || e.Op == "lstat" || e.Op == "open" && exists(e.Path) && unix.Access(e.Path, unix.R_OK) != nil
 }
 
 // ownership says whose the file is and who asks, where that explains a refusal.

@@ -343,7 +343,7 @@ func (r *runner) summary(members []member, j judgement) runSummary {
 func (r *runner) summaryText(j judgement, s *runSummary) string {
 	if r.cut != nil && j.word == wordBehind {
 		s.Verdict = strings.ToLower(wordPartitioned)
-		return groupNames(r.cut) + ", " + strings.Join(j.lagged[:min(len(j.lagged), 2)], "; ")
+		return groupNames(r.cut) + ", " + strings.Join(j.lagged[:min(len(j.lagged), 4)], "; ")
 	}
 	text := fmt.Sprintf("%d of %d", j.equal, j.of)
 	switch {

@@ -108,19 +108,49 @@ func (j *judgement) pickLargest(members []member, groups map[genome.Digest][]int
 func (j *judgement) tellLagged(members []member) {
 	n := newNames(j.all)
 	var most uint64
+	var whats []string // what is to be said, in the order of the members
+	who := map[string][]string{}
+	say := func(name, what string) {
+		if who[what] == nil {
+			whats = append(whats, what)
+		}
+		who[what] = append(who[what], name)
+	}
 	for _, m := range members {
 		if m.err != nil {
-			j.lagged = append(j.lagged, m.name+" is unreachable ("+shortWhy(m.err)+")")
+			say(m.name, "is unreachable ("+shortWhy(m.err)+")")
 			continue
 		}
 		lacks := m.view.version.Lacks(j.all)
 		if ops := countOps(lacks); ops > 0 {
-			j.lagged = append(j.lagged, fmt.Sprintf("%s lacks %s: %s", m.name, plural(ops, "op"), spans(n, lacks)))
+			say(m.name, fmt.Sprintf("lacks %s: %s", plural(ops, "op"), spans(n, lacks)))
 			if ops > most {
-				most, j.worst = ops, fmt.Sprintf("a%d lacks %s", m.view.actor, thousands(ops))
+				most, j.worst = ops, fmt.Sprintf("a%d lacks %s (%s)", m.view.actor, thousands(ops), spans(n, lacks))
 			}
 		}
 	}
+	for _, what := range whats {
+		j.lagged = append(j.lagged, together(who[what], what))
+	}
+}
+
+// together says of several members what holds for each: "actors 0, 1 lack …".
+func together(names []string, what string) string {
+	if len(names) == 1 {
+		return names[0] + " " + what
+	}
+	var numbers []string
+	for _, name := range names {
+		if number, ok := strings.CutPrefix(name, "actor "); ok {
+			numbers = append(numbers, number)
+		}
+	}
+	all := strings.Join(names, ", ")
+	if len(numbers) == len(names) {
+		all = "actors " + strings.Join(numbers, ", ")
+	}
+	verb, rest, _ := strings.Cut(what, " ")
+	return all + " " + map[string]string{"lacks": "lack", "is": "are"}[verb] + " " + rest
 }
 
 func countOps(ranges []genome.Range) (n uint64) {
