@@ -110,7 +110,7 @@ layer_unit() { CRDT_GENOME_KILLS=20 CRDT_GENOME_POWER_CUTS=3 "${gotest[@]}" ./..
 layer_race() {
   local short=-short pure=
   [ -z "$nightly" ] || short='-timeout=5400s' pure=./genome/... # which has no goroutine
-  "${gotest[@]}" -race $short -skip '^(TestRepair|TestRandomBits|TestMetaBytes|TestCheckpointEqualsReplay)$' \
+  "${gotest[@]}" -race $short -skip '^(TestRepair|TestRandomBits|TestMetaBytes|TestBitFlips|TestCutAtEveryLength|TestMendedOrigins|TestForgedBodies|TestSalvageOverlaps|TestBrokenPages|TestCheckpointEqualsReplay)$' \
     $pure ./store/... ./httpapi/... ./cmd/crdt-genome/... || return 1
   echo "figure: races 0"
 }
