@@ -162,7 +162,7 @@ layer_mutants() {
 
 # The small world belongs to the layer unit.
 layer_schedules() {
-  scripts/simulate.sh --schedules "$(size 20000 1000000)" --seeds "1-$(size 1000 50000)" --edits "$([ -n "$nightly" ] && echo 3 || echo 0)"
+  scripts/simulate.sh --schedules "$(size 20000 1000000)" --seeds "1-$(size 1000 50000)" --whole "1-$(size 200 20000)" --edits "$([ -n "$nightly" ] && echo 3 || echo 0)"
 }
 
 layer_overlay() {

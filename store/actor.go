@@ -330,8 +330,8 @@ func (a *Actor) logOpening() {
 func (a *Actor) SetAddr(url string) error {
 	a.lockMu.Lock()
 	defer a.lockMu.Unlock()
-	if a.lock == nil {
-		return ErrClosed
+	if a.lock == nil { // closed, or on a simulated disk
+		return a.Err()
 	}
 	a.lock.info.Addr = url
 	return a.lock.write()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -316,3 +317,79 @@ func (d *simDisk) ascendFrom(b bucket, from []byte, fn func(k, v []byte) error) 
 func (d *simDisk) size() int64  { return 0 }
 func (d *simDisk) usage() usage { return usage{} }
 func (d *simDisk) close() error { return nil }
+
+// A SimDisk is a disk in memory for simulations of whole groups: it can lose
+// power between any two steps, be full, and be copied. It is for one goroutine
+// besides that of the actor's writer. Programs do not use it.
+type SimDisk struct{ f *simFolder }
+
+// NewSimDisk returns an empty disk.
+func NewSimDisk() *SimDisk { return &SimDisk{newSimFolder()} }
+
+// Open opens an actor on the disk. Nothing is done in the background, and the
+// log is sealed early, so that much happens to few ops. Below cfg.Data lies only
+// what is no part of the log: evidence.
+func (d *SimDisk) Open(ctx context.Context, cfg Config) (*Actor, error) {
+	cfg.noKeeper, cfg.sealOps, cfg.packParts = true, 6, 2
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	a, err := open(ctx, cfg, d.f)
+	if err == nil {
+		a.opening.Dir = Dir(cfg.Data, cfg.Actor)
+	}
+	return a, err
+}
+
+// CrashAfter lets so many more steps happen.
+func (d *SimDisk) CrashAfter(steps int) {
+	d.f.mu.Lock()
+	defer d.f.mu.Unlock()
+	d.f.crashAt = len(d.f.steps) + 1 + steps
+}
+
+// Down reports whether the power is off.
+func (d *SimDisk) Down() bool {
+	d.f.mu.Lock()
+	defer d.f.mu.Unlock()
+	return d.f.down
+}
+
+// SetFull says that there is no room, and why; nil: there is.
+func (d *SimDisk) SetFull(why error) {
+	d.f.mu.Lock()
+	defer d.f.mu.Unlock()
+	d.f.full = why
+}
+
+// Kill ends the actor as the end of its process does.
+func (d *SimDisk) Kill(a *Actor) {
+	a.fail(errCrash)
+	_ = a.Close()
+}
+
+// Cut ends with what a power cut leaves: of what was not synced, anything.
+func (d *SimDisk) Cut(rng *rand.Rand) { d.f.crash(rng) }
+
+// Keep ends with all that was written: only the process is gone.
+func (d *SimDisk) Keep() {
+	d.f.mu.Lock()
+	defer d.f.mu.Unlock()
+	d.f.steps, d.f.crashAt, d.f.down = nil, 0, false
+}
+
+// Copy returns a copy of the files as they are now, in another place.
+func (d *SimDisk) Copy() *SimDisk {
+	d.f.mu.Lock()
+	defer d.f.mu.Unlock()
+	c := &simFolder{log: d.f.log, guard: d.f.guard, ckpts: map[uint64]*file[[]byte]{}, inode: d.f.inode + 1000, ctime: d.f.ctime}
+	for lsn, f := range d.f.ckpts {
+		copied := *f
+		copied.settle(true)
+		c.ckpts[lsn] = &copied
+	}
+	c.log.settle(true)
+	c.guard.settle(true)
+	return &SimDisk{c}
+}
