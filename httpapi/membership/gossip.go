@@ -39,6 +39,11 @@ const (
 	// one that has not joined anybody yet.
 	joinFirst = 500 * time.Millisecond
 	joinMax   = 30 * time.Second
+	// exchangeEvery is how often each member compares its list with another's
+	// (less often from 32 members on): who missed the gossip of a join, which
+	// goes by UDP, learns of it then. memberlist's own 30 s would let a few in
+	// a hundred wait for a minute on a busy machine.
+	exchangeEvery = 10 * time.Second
 	// streamTimeout bounds an exchange of states with one other: memberlist's
 	// own 10 s would keep a stop waiting, and a LAN does not need them.
 	streamTimeout = 3 * time.Second
@@ -195,7 +200,7 @@ func (g *Gossip) config(host netip.Addr, port int) (*memberlist.Config, error) {
 	})}, "", 0)
 	mc.Name, mc.Label = g.self.Name, cmp.Or(g.cfg.Cluster, "crdt-genome")
 	mc.BindAddr, mc.BindPort, mc.AdvertisePort = host.String(), port, port
-	mc.TCPTimeout = streamTimeout
+	mc.TCPTimeout, mc.PushPullInterval = streamTimeout, exchangeEvery
 	mc.Logger, mc.SecretKey = logger, g.cfg.Key
 	mc.Delegate, mc.Events, mc.Alive = &delegate{g}, &delegate{g}, &delegate{g}
 	mc.DelegateProtocolVersion, mc.DelegateProtocolMin, mc.DelegateProtocolMax = metaVersion, metaVersion, metaVersion
