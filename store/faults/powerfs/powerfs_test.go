@@ -152,8 +152,8 @@ func TestBeforeSync(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	var cuts []powerfs.State
-	d.BeforeSync(2, func() { cuts = append(cuts, d.Cut(rng)) })
+	made := make(chan powerfs.State, 4) // the file system has goroutines of its own
+	d.BeforeSync(2, func() { made <- d.Cut(rng) })
 	for i := range int64(4) {
 		if _, err := f.WriteAt(bytes.Repeat([]byte{byte(i)}, 16*4096), 0); err != nil {
 			t.Fatal(err)
@@ -161,6 +161,12 @@ func TestBeforeSync(t *testing.T) {
 		if err := f.Sync(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	cuts := []powerfs.State{<-made}
+	select {
+	case c := <-made:
+		cuts = append(cuts, c)
+	default:
 	}
 	if len(cuts) != 1 || cuts[0].Kept+cuts[0].Dropped != 16 || cuts[0].Dropped == 0 {
 		t.Errorf("cuts %d, of them the first with %+v", len(cuts), cuts)
