@@ -38,9 +38,15 @@ type busSender struct {
 	next  uint64 // cursor behind it
 }
 
-func (n *Node) busSendLoop(ctx context.Context) {
-	s := busSender{n: n, cursor: n.actor.LSN()}
+// newBusSender returns one that begins here and now.
+func (n *Node) newBusSender() *busSender {
+	s := &busSender{n: n, cursor: n.actor.LSN()}
 	n.busTo.Store(s.cursor)
+	return s
+}
+
+func (s *busSender) loop(ctx context.Context) {
+	n := s.n
 	pause := newBackoff()
 	for ctx.Err() == nil {
 		changed := n.actor.Changed() // before looking, so that no commit is missed

@@ -253,7 +253,8 @@ func (n *Node) run() {
 		n.loops.Go(func() { n.pullTimer(n.ctx) })
 		n.loops.Go(func() { n.verifyLoop(n.ctx) })
 		if n.cfg.Bus != nil {
-			n.loops.Go(func() { n.busSendLoop(n.ctx) })
+			s := n.newBusSender() // before anybody can edit: it begins at the end of the log
+			n.loops.Go(func() { s.loop(n.ctx) })
 			n.loops.Go(func() { n.busListenLoop(n.ctx) })
 		}
 	}
