@@ -12,6 +12,13 @@ type cursor struct {
 	end   int   // live genes up to and including that slot
 }
 
+// count notes n more live genes in the cursor's leaf, fewer if negative.
+func (l *List) count(n int) {
+	l.cur.at.vis += uint32(n)
+	l.cur.owed += int32(n)
+	l.live += n
+}
+
 // pay tells the ancestors of the cursor's leaf what they are owed.
 func (l *List) pay() {
 	c := &l.cur

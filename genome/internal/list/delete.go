@@ -54,10 +54,10 @@ func (l *List) Delete(first Ref, n uint32) (killed int) {
 	return killed
 }
 
-// kill turns m genes of a live span, the first of them r, dead. Dead neighbours in the leaf that they
-// are chained to take them in, so backspacing over a word leaves one dead span.
-// It returns the slot in the cursor's leaf that ends where the first of them was
-// among the live genes.
+// kill turns m genes of a live span, the first of them r, dead. Dead neighbours
+// in the leaf that they are chained to take them in, so backspacing over a word
+// leaves one dead span. It returns the slot in the cursor's leaf that ends where
+// the first of them was among the live genes.
 func (l *List) kill(p place, r Ref, m int) (slot int) {
 	l.touch(p.leaf)
 	l.hot.room = 0
@@ -80,13 +80,6 @@ func (l *List) kill(p place, r Ref, m int) (slot int) {
 	}
 	l.count(-m)
 	return slot
-}
-
-// count notes n more live genes in the cursor's leaf, fewer if negative.
-func (l *List) count(n int) {
-	l.cur.at.vis += uint32(n)
-	l.cur.owed += int32(n)
-	l.live += n
 }
 
 // moveEdge moves the edge between the chained spans in slots s and s+1, one of

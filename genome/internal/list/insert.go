@@ -202,7 +202,6 @@ func (l *List) put(rep uint32, gap place, k key, genes []byte, index int) {
 		l.pages[id>>pageBits].store(int(id&(pageSize-1)), genes[done:done+n], at.leaf)
 		gap = place{at.leaf, at.slot + 1, 0}
 		r.genes += uint32(n)
-		l.live += n
 	}
 	off := int(id&(pageSize-1)) + n
 	h := &l.hot
@@ -220,10 +219,8 @@ func (l *List) extendHot(genes []byte) {
 	h.off += n
 	h.room -= n
 	l.cur.at.ln[h.slot] += int16(n)
-	l.cur.at.vis += uint32(n)
-	l.cur.owed += int32(n)
+	l.count(n)
 	l.replicas[h.rep].genes += uint32(n)
-	l.live += n
 	if h.index >= 0 {
 		h.index += n
 		l.cur.end = h.index
@@ -243,8 +240,7 @@ func (l *List) putSpan(gap place, x span) place {
 		l.set(f, gap.slot, x)
 		l.lowerMin(f, x.k)
 	}
-	f.vis += uint32(x.ln)
-	l.cur.owed += int32(x.ln)
+	l.count(int(x.ln))
 	return place{gap.leaf, gap.slot, 0}
 }
 
