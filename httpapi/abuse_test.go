@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"crdt-genome/genome"
-	"crdt-genome/httpapi/figures"
+	"crdt-genome/store/figures"
 )
 
 // allowed are the statuses that a stranger may meet. 500 is not among them.

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"crdt-genome/genome"
-	"crdt-genome/httpapi/figures"
+	"crdt-genome/store/figures"
 )
 
 // A peer that is away for a day costs next to nothing: no goroutine, no memory

@@ -9,24 +9,8 @@ import (
 	"testing"
 
 	"crdt-genome/genome"
+	"crdt-genome/store/figures"
 )
-
-// tellFigure tells scripts/test.sh what a test measured, as scripts/README.md
-// says.
-func tellFigure(t testing.TB, format string, args ...any) {
-	t.Helper()
-	line := "figure: " + fmt.Sprintf(format, args...)
-	t.Log(line)
-	path := os.Getenv("CRDT_GENOME_FIGURES")
-	if path == "" || testing.Short() {
-		return
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	must(t, err)
-	defer f.Close()
-	_, err = fmt.Fprintln(f, line)
-	must(t, err)
-}
 
 // seedOfRun is CRDT_GENOME_SEED, or the same each time: which flips are tried
 // must not decide whether some other change passes.
@@ -77,7 +61,7 @@ func TestBitFlips(t *testing.T) {
 	if sum.ops == 0 || sum.pages == 0 {
 		t.Errorf("%+v: hardly anything was met", sum)
 	}
-	tellFigure(t, "bit-flips %d seed %d, %d named by replica and seqs, %d by page or name, %d in what nothing reads; 0 lost silently, 0 reused, 0 crashes",
+	figures.Tell(t, "bit-flips %d seed %d, %d named by replica and seqs, %d by page or name, %d in what nothing reads; 0 lost silently, 0 reused, 0 crashes",
 		sum.bits, seed, sum.ops, sum.pages, sum.unused)
 }
 
@@ -198,5 +182,5 @@ func TestCutAtEveryLength(t *testing.T) {
 		placed(t, what, r)
 		repaired++
 	}
-	tellFigure(t, "cut-lengths %d refused with the page, %d repaired, 0 lost silently", lengths, repaired)
+	figures.Tell(t, "cut-lengths %d refused with the page, %d repaired, 0 lost silently", lengths, repaired)
 }

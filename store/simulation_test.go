@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"crdt-genome/genome"
+	"crdt-genome/store/figures"
 	"crdt-genome/store/signed"
 )
 
@@ -654,7 +655,7 @@ func simulate(t *testing.T, seeds uint64, signs *group, rare []string) {
 	}
 	t.Log(count)
 	if signs == nil {
-		tellFigure(t, "store-schedules %d seeds %d-%d, %d crashes within a step, %d kills, %d old disks, %d twins, 0 promises broken", to-from, from, to-1,
+		figures.Tell(t, "store-schedules %d seeds %d-%d, %d crashes within a step, %d kills, %d old disks, %d twins, 0 promises broken", to-from, from, to-1,
 			count["crash within an edit"]+count["crash within a receipt"]+count["crash within opening"]+count["crash within background work"],
 			count["kill -9"], count["old copy put back"]+count["rolled back without a trace"], count["twin"])
 	}

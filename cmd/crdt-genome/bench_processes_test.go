@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -14,28 +13,15 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 
 	"crdt-genome/cmd/internal/report"
+	"crdt-genome/store/figures"
 )
-
-// sizeOf is the number in an environment variable that scripts/test.sh sets, or
-// usual.
-func sizeOf(t *testing.T, variable string, usual int) int {
-	t.Helper()
-	if os.Getenv(variable) == "" {
-		return usual
-	}
-	n, err := strconv.Atoi(os.Getenv(variable))
-	if err != nil || n < 1 {
-		t.Fatalf("%s=%q: want a number above 0", variable, os.Getenv(variable))
-	}
-	return n
-}
 
 // TestManyProcesses runs processes of several actors each, which find each
 // other by gossip, and then the same over a real NATS server. bench fleet fails
 // unless every actor ends up with the same. In scripts/test.sh the layer
 // thousand makes it 1,000 actors at the original's pace.
 func TestManyProcesses(t *testing.T) {
-	processes, actors, seconds := sizeOf(t, "CRDT_GENOME_PROCESSES", 4), sizeOf(t, "CRDT_GENOME_ACTORS", 3), sizeOf(t, "CRDT_GENOME_SECONDS", 1)
+	processes, actors, seconds := figures.Size(t, "CRDT_GENOME_PROCESSES", 4), figures.Size(t, "CRDT_GENOME_ACTORS", 3), figures.Size(t, "CRDT_GENOME_SECONDS", 1)
 	pace := "200ms"
 	if processes*actors >= 1000 {
 		pace = "20s"
@@ -85,33 +71,13 @@ func TestManyProcesses(t *testing.T) {
 			if posts := values["POSTs"]; (posts > 0) != (way.name != "bus") || values["… that failed"] > 0 && processes*actors < 1000 {
 				t.Errorf("%v POSTs, %v failed", posts, values["… that failed"])
 			}
-			tell(t, "fleet-%s-equal-seconds %.2f after the last of %.0f edits, %d processes of %d actors", way.name, values["equal after the last edit"], values["edits"], processes, actors)
-			tell(t, "fleet-%s-cpu-ms-per-edit %.2f %.2f cores; beside them the NATS server and this test %.2f s", way.name, values["… for an edit"], values["… for each second"], (ownTime(t) - before).Seconds())
-			tell(t, "fleet-%s-resident-mib %.0f largest process %.0f, not of files %.0f", way.name, values["resident memory of all"], values["… of the largest process"], values["… of all, not of files"])
+			figures.Tell(t, "fleet-%s-equal-seconds %.2f after the last of %.0f edits, %d processes of %d actors", way.name, values["equal after the last edit"], values["edits"], processes, actors)
+			figures.Tell(t, "fleet-%s-cpu-ms-per-edit %.2f %.2f cores; beside them the NATS server and this test %.2f s", way.name, values["… for an edit"], values["… for each second"], (ownTime(t) - before).Seconds())
+			figures.Tell(t, "fleet-%s-resident-mib %.0f largest process %.0f, not of files %.0f", way.name, values["resident memory of all"], values["… of the largest process"], values["… of all, not of files"])
 			if limit := values["equal after the last edit"]; processes*actors >= 1000 && limit > goalEqual {
 				t.Errorf("equal %.1f s after the last edit, want ≤ %d", limit, goalEqual)
 			}
 		})
-	}
-}
-
-// tell tells scripts/test.sh what was measured: a figure goes to the file that it
-// names.
-func tell(t *testing.T, format string, args ...any) {
-	t.Helper()
-	line := "figure: " + fmt.Sprintf(format, args...)
-	t.Log(line)
-	path := os.Getenv("CRDT_GENOME_FIGURES")
-	if path == "" {
-		return
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteString(line + "\n"); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 
 	"crdt-genome/genome"
 	"crdt-genome/httpapi"
-	"crdt-genome/httpapi/figures"
 	"crdt-genome/store/faults/powerfs"
+	"crdt-genome/store/figures"
 )
 
 // A victim is one actor, run by the real program on a disk that loses power,
@@ -40,17 +40,10 @@ type victim struct {
 // powerCuts is how often the power is cut: CRDT_GENOME_POWER_CUTS, or n.
 func powerCuts(t *testing.T, n int) int {
 	t.Helper()
-	if v := os.Getenv("CRDT_GENOME_POWER_CUTS"); v != "" {
-		k, err := strconv.Atoi(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
 	if testing.Short() {
-		return max(n/10, 1)
+		n = max(n/10, 1)
 	}
-	return n
+	return figures.Size(t, "CRDT_GENOME_POWER_CUTS", n)
 }
 
 // cannotRun skips the test, or fails it where everything must run.
@@ -280,12 +273,7 @@ func TestKills(t *testing.T) {
 	if testing.Short() {
 		n = 20
 	}
-	if v := os.Getenv("CRDT_GENOME_KILLS"); v != "" {
-		var err error
-		if n, err = strconv.Atoi(v); err != nil {
-			t.Fatal(err)
-		}
-	}
+	n = figures.Size(t, "CRDT_GENOME_KILLS", n)
 	each := (n + actors - 1) / actors
 	var mu sync.Mutex
 	acked, lost := 0, 0

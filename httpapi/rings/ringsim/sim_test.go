@@ -3,45 +3,11 @@ package ringsim
 import (
 	"context"
 	"fmt"
-	"os"
-	"strconv"
 	"testing"
 	"time"
+
+	"crdt-genome/store/figures"
 )
-
-// size is the number in an environment variable that scripts/test.sh sets, or
-// usual.
-func size(t *testing.T, variable string, usual int) int {
-	t.Helper()
-	text := os.Getenv(variable)
-	if text == "" {
-		return usual
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("%s=%q: want a number", variable, text)
-	}
-	return n
-}
-
-// figure tells scripts/test.sh what was measured, as scripts/README.md says.
-func figure(t *testing.T, format string, args ...any) {
-	t.Helper()
-	line := "figure: " + fmt.Sprintf(format, args...)
-	t.Log(line)
-	path := os.Getenv("CRDT_GENOME_FIGURES")
-	if path == "" {
-		return
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteString(line + "\n"); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func run(t *testing.T, cfg Config) *Result {
 	t.Helper()
@@ -67,7 +33,7 @@ func whole(t *testing.T, r *Result) {
 // second, with few copies and few POSTs. The clock is simulated, so these are
 // no measurements of the machine.
 func TestLoss(t *testing.T) {
-	cfg := Config{Members: size(t, "CRDT_GENOME_MEMBERS", 1000), Authors: 100, Edits: 500, Rate: 250, Loss: 0.1, Seed: 1}
+	cfg := Config{Members: figures.Size(t, "CRDT_GENOME_MEMBERS", 1000), Authors: 100, Edits: 500, Rate: 250, Loss: 0.1, Seed: 1}
 	if cfg.Members > 1000 {
 		cfg.Edits, cfg.Rate = 5000, 1000 // each of 10,000 edits every 10 s
 	}
@@ -77,21 +43,21 @@ func TestLoss(t *testing.T) {
 		t.Errorf("all have an edit after %v at the 99th percentile, %.1f POST/s a member, %.2f copies; want ≤ 1s, 40, 3.5", r.P99, r.Posts, r.Copies)
 	}
 	what := fmt.Sprintf("of %d members, 10 %% loss, seed %d", cfg.Members, cfg.Seed)
-	figure(t, "overlay-all-nodes-p99-ms %d %s", r.P99.Milliseconds(), what)
-	figure(t, "overlay-delivered %.0f%% %s", 100*r.Delivered, what)
-	figure(t, "overlay-posts-per-second %.1f a member, most %.1f, %s", r.Posts, r.PostsMost, what)
-	figure(t, "overlay-copies %.2f %s", r.Copies, what)
+	figures.Tell(t, "overlay-all-nodes-p99-ms %d %s", r.P99.Milliseconds(), what)
+	figures.Tell(t, "overlay-delivered %.0f%% %s", 100*r.Delivered, what)
+	figures.Tell(t, "overlay-posts-per-second %.1f a member, most %.1f, %s", r.Posts, r.PostsMost, what)
+	figures.Tell(t, "overlay-copies %.2f %s", r.Copies, what)
 }
 
 // TestChurn: the same while members crash, leave and join.
 func TestChurn(t *testing.T) {
-	members := size(t, "CRDT_GENOME_MEMBERS", 400)
+	members := figures.Size(t, "CRDT_GENOME_MEMBERS", 400)
 	k := max(4, members/100)
 	cfg := Config{Members: members, Authors: 50, Edits: 600, Rate: 120, Loss: 0.1, Crash: k, Leave: k, Join: k, Seed: 2}
 	r := run(t, cfg)
 	whole(t, r)
-	figure(t, "overlay-churn-delivered %.0f%% %d members, 10 %% loss, %d crash, leave and join each in 5 s, seed %d", 100*r.Delivered, members, k, cfg.Seed)
-	figure(t, "overlay-churn-all-nodes-p99-ms %d", r.P99.Milliseconds())
+	figures.Tell(t, "overlay-churn-delivered %.0f%% %d members, 10 %% loss, %d crash, leave and join each in 5 s, seed %d", 100*r.Delivered, members, k, cfg.Seed)
+	figures.Tell(t, "overlay-churn-all-nodes-p99-ms %d", r.P99.Milliseconds())
 }
 
 // TestSame: the same Config gives the same Result, and another seed another.
