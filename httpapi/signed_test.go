@@ -2,13 +2,10 @@ package httpapi
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,47 +18,20 @@ import (
 	"crdt-genome/genome"
 	"crdt-genome/store"
 	"crdt-genome/store/signed"
+	"crdt-genome/store/signed/signedtest"
 )
 
 // A keyring is the keys of some actors, and their roster.
-type keyring struct {
-	keys   []ed25519.PrivateKey
-	path   string
-	roster *signed.Roster
-}
+type keyring struct{ signedtest.Keyring }
 
 func newKeyring(t testing.TB, n int) *keyring {
 	t.Helper()
-	k := &keyring{path: filepath.Join(t.TempDir(), "roster")}
-	for i := range n {
-		k.keys = append(k.keys, ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i) + 1}, ed25519.SeedSize)))
-	}
-	k.roster = k.without(t)
-	return k
-}
-
-// without writes the roster without some of the actors, and reads that.
-func (k *keyring) without(t testing.TB, actors ...int) *signed.Roster {
-	t.Helper()
-	var text strings.Builder
-	for i, key := range k.keys {
-		if !slices.Contains(actors, i) {
-			fmt.Fprintln(&text, signed.RosterLine(genome.ActorID(i), key.Public().(ed25519.PublicKey)))
-		}
-	}
-	if err := os.WriteFile(k.path, []byte(text.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r, err := signed.LoadRoster(k.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+	return &keyring{signedtest.New(t, n)}
 }
 
 // sign makes an actor sign.
 func (k *keyring) sign(c *Config) {
-	c.Store.Sign = &store.Signing{Key: k.keys[c.Store.Actor], Roster: k.roster}
+	c.Store.Sign = &store.Signing{Key: k.Keys[c.Store.Actor], Roster: k.Roster}
 }
 
 // point signs all of ops, which are one replica's from its first on.
@@ -70,7 +40,7 @@ func (k *keyring) point(actor int, ops ...genome.Op) signed.Point {
 	for i := range ops {
 		c.Extend(&ops[i])
 	}
-	return c.Sign(k.keys[actor])
+	return c.Sign(k.Keys[actor])
 }
 
 // forgery changes a gene of the last insert of each author in an encoded batch,
@@ -218,7 +188,7 @@ func TestSignedGroup(t *testing.T) {
 // TestSignedPost: what a POST is answered, by kind of op and of signature.
 func TestSignedPost(t *testing.T) {
 	k := newKeyring(t, 9)
-	n := alone(t, func(c *Config) { c.Store.Sign = &store.Signing{Key: k.keys[0], Roster: k.without(t, 8)} })
+	n := alone(t, func(c *Config) { c.Store.Sign = &store.Signing{Key: k.Keys[0], Roster: k.Without(t, 8)} })
 	c := NewClient(n.URL())
 	g, h := stranger(t, "7@5f3c1a2b"), stranger(t, "8@5f3c1a2b")
 	one, two, other := insert(t, g, 0, 1), insert(t, g, 1, 2), insert(t, h, 0, 9)
@@ -289,9 +259,9 @@ func TestSignedImport(t *testing.T) {
 // soon as it does.
 func TestSignedRosterReload(t *testing.T) {
 	k := newKeyring(t, 3)
-	rosters := []*signed.Roster{k.without(t, 2), k.roster, k.roster}
+	rosters := []*signed.Roster{k.Without(t, 2), k.Roster, k.Roster}
 	l := newLab(t, 3, func(c *Config) {
-		c.Store.Sign = &store.Signing{Key: k.keys[c.Store.Actor], Roster: rosters[c.Store.Actor]}
+		c.Store.Sign = &store.Signing{Key: k.Keys[c.Store.Actor], Roster: rosters[c.Store.Actor]}
 	})
 	l.startAll()
 	mustInsert(t, l.nodes[2], 0, 1, 2, 3)
@@ -300,7 +270,7 @@ func TestSignedRosterReload(t *testing.T) {
 	if v := l.nodes[0].actor.Version(); v.Get(l.nodes[2].actor.Replica()) != 0 {
 		t.Fatalf("it has %v", v)
 	}
-	k.without(t)
+	k.Without(t)
 	if err := rosters[0].Reload(); err != nil {
 		t.Fatal(err)
 	}

@@ -7,52 +7,28 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"crdt-genome/genome"
 	"crdt-genome/store/signed"
+	"crdt-genome/store/signed/signedtest"
 )
 
 // A group is the keys of some actors, and their roster.
-type group struct {
-	keys   []ed25519.PrivateKey
-	path   string
-	roster *signed.Roster
-}
+type group struct{ signedtest.Keyring }
 
 func newGroup(t testing.TB, n int) *group {
 	t.Helper()
-	g := &group{path: filepath.Join(t.TempDir(), "roster")}
-	for i := range n {
-		g.keys = append(g.keys, ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i) + 1}, ed25519.SeedSize)))
-	}
-	g.write(t)
-	var err error
-	g.roster, err = signed.LoadRoster(g.path)
-	must(t, err)
-	return g
-}
-
-// write writes the roster, without some of the actors.
-func (g *group) write(t testing.TB, without ...int) {
-	t.Helper()
-	var text strings.Builder
-	for i, key := range g.keys {
-		if !slices.Contains(without, i) {
-			fmt.Fprintln(&text, signed.RosterLine(genome.ActorID(i), key.Public().(ed25519.PublicKey)))
-		}
-	}
-	must(t, os.WriteFile(g.path, []byte(text.String()), 0o600))
+	return &group{signedtest.New(t, n)}
 }
 
 func (g *group) signing(n genome.ActorID) *Signing {
 	if g == nil {
 		return nil
 	}
-	return &Signing{Key: g.keys[n], Roster: g.roster}
+	return &Signing{Key: g.Keys[n], Roster: g.Roster}
 }
 
 // open opens actor n of the group on f, and closes it at the end of the test.
@@ -158,8 +134,8 @@ func TestSignedOps(t *testing.T) {
 	mustInsert(t, relay, 2, 'r')
 	true_ := signedAll(t, relay) // of both
 	wrong := *g
-	wrong.keys = slices.Clone(g.keys)
-	wrong.keys[0] = g.keys[3]
+	wrong.Keys = slices.Clone(g.Keys)
+	wrong.Keys[0] = g.Keys[3]
 
 	last := func(b signed.Batch, r genome.ReplicaID) *genome.Op {
 		b.Ops = slices.Clone(b.Ops)
@@ -217,7 +193,7 @@ func TestSignedOps(t *testing.T) {
 		}, CodeSignatureInvalid},
 		{"signed by somebody else of the roster", func() signed.Batch {
 			b := clone()
-			setPoint(&b, signAs(g.keys[2], b.Block, author.Replica()))
+			setPoint(&b, signAs(g.Keys[2], b.Block, author.Replica()))
 			return b
 		}, CodeSignatureInvalid},
 		{"signed by a stranger", func() signed.Batch {
@@ -264,14 +240,14 @@ func TestSignedOps(t *testing.T) {
 	})
 	t.Run("an author who is not in the roster", func(t *testing.T) {
 		a := g.open(t, newSimFolder(), 2)
-		g.write(t, 0)
-		must(t, g.roster.Reload())
+		g.Without(t, 0)
+		must(t, g.Roster.Reload())
 		rec := take(t, a, true_)
 		if !slices.Contains(codes(rec), string(CodeNotInRoster)) || rec.Applied != 0 || rec.Pending != 1 {
 			t.Errorf("%+v: the relay's own op needs what is refused", rec)
 		}
-		g.write(t)
-		must(t, g.roster.Reload())
+		g.Without(t)
+		must(t, g.Roster.Reload())
 		pullAll(t, relay, a, 0)
 	})
 	t.Run("another group", func(t *testing.T) {
@@ -317,7 +293,7 @@ func TestSignedOps(t *testing.T) {
 		a, b := g.open(t, newSimFolder(), 2), clone()
 		b.Ops[0].Genes = []byte("abd")
 		for _, r := range []genome.ReplicaID{author.Replica(), relay.Replica()} {
-			setPoint(&b, signAs(g.keys[1], b.Block, r))
+			setPoint(&b, signAs(g.Keys[1], b.Block, r))
 		}
 		if rec := take(t, a, b); rec.Applied != 0 || !slices.Contains(codes(rec), string(CodeSignatureInvalid)) {
 			t.Errorf("%+v", rec)
@@ -340,7 +316,7 @@ func TestOwnForged(t *testing.T) {
 		b := signed.Batch{Block: genome.Block{Ops: []genome.Op{op}, Heads: []genome.Head{{Replica: op.Dot.Replica, Seq: op.Last(), Chain: 1}}}}
 		c := signed.NewChain(defaultCluster, op.Dot.Replica)
 		c.Extend(&op)
-		b.Points = []signed.Point{c.Sign(g.keys[1])}
+		b.Points = []signed.Point{c.Sign(g.Keys[1])}
 		rec := take(t, a, b)
 		real := op.Dot.Replica.Actor() == 1 // has signed, and names what this actor has never made
 		if rec.Applied != 0 || rec.SelfAhead != real || a.Replica() != self && !real {
@@ -563,7 +539,7 @@ func TestSignaturesDamaged(t *testing.T) {
 // TestNoKeyInRoster: an actor that nobody would believe does not start.
 func TestNoKeyInRoster(t *testing.T) {
 	g := newGroup(t, 2)
-	_, err := Open(ctx, Config{Data: t.TempDir(), Actor: 0, Sign: &Signing{Key: g.keys[1], Roster: g.roster}})
+	_, err := Open(ctx, Config{Data: t.TempDir(), Actor: 0, Sign: &Signing{Key: g.Keys[1], Roster: g.Roster}})
 	if e, ok := err.(*NotInRosterError); !ok || !strings.HasPrefix(e.Line, "0 ed25519 ") {
 		t.Errorf("%v", err)
 	}
@@ -593,7 +569,7 @@ func TestGoldenSignedRecords(t *testing.T) {
 	op := genome.Op{Dot: genome.Dot{Replica: genome.NewReplicaID(3, 0x5f3c1a2b), Seq: 1}, Genes: []byte("GATTACA")}
 	c := signed.NewChain("group", op.Dot.Replica)
 	c.Extend(&op)
-	p := point{lsn: 258, cut: true, Point: c.Sign(g.keys[0])}
+	p := point{lsn: 258, cut: true, Point: c.Sign(g.Keys[0])}
 	var text strings.Builder
 	for _, w := range []write{p.put(), putChain(op.Dot.Replica, c)} {
 		fmt.Fprintf(&text, "%s %x %x\n", w.bucket, w.key, w.value)
