@@ -14,6 +14,7 @@ import (
 
 	"crdt-genome/cmd/internal/fleet"
 	"crdt-genome/httpapi"
+	httpbench "crdt-genome/httpapi/bench"
 	logbench "crdt-genome/store/bench"
 )
 
@@ -247,7 +248,7 @@ type usage struct {
 func (b *benchProcesses) usage() (u usage) {
 	for _, a := range b.fleet.Actors() {
 		u.cpu += cpuOf(a.PID())
-		resident, anon := memoryOf(a.PID())
+		resident, anon := httpbench.MemoryOf(a.PID())
 		u.resident, u.anon, u.most = u.resident+resident, u.anon+anon, max(u.most, resident)
 	}
 	return u
@@ -268,27 +269,6 @@ func cpuOf(pid int) time.Duration {
 		return 0
 	}
 	return time.Duration(user+system) * 10 * time.Millisecond
-}
-
-// memoryOf returns the resident memory of a process in MiB, and how much of it
-// is not of files.
-func memoryOf(pid int) (resident, anon float64) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, 0
-	}
-	for line := range strings.Lines(string(data)) {
-		name, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
-		kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 64)
-		switch {
-		case err != nil:
-		case name == "VmRSS":
-			resident = kib / 1024
-		case name == "RssAnon":
-			anon = kib / 1024
-		}
-	}
-	return resident, anon
 }
 
 func (b *benchProcesses) figures(state httpapi.DigestReply, met, took, equal time.Duration, before, after usage) (figures []logbench.Figure) {

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -80,7 +79,7 @@ func Fleet(ctx context.Context, dir string, actors, rate int, long time.Duration
 	if err != nil {
 		return nil, err
 	}
-	resident, anon := memory()
+	resident, anon := MemoryOf(os.Getpid())
 	name := fmt.Sprintf("%d actors in a process, %d edits/s", actors, rate)
 	edits := float64(actors * each)
 	figure := func(name2 string, value float64, unit string, goal float64) {
@@ -223,16 +222,15 @@ func processTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// memory returns the resident memory of this process in MiB, and how much of
-// it is not of mapped files, as Linux tells; elsewhere 0.
-func memory() (resident, anon float64) {
-	f, err := os.Open("/proc/self/status")
+// MemoryOf returns the resident memory of a process in MiB, and how much of it
+// is not of mapped files, as Linux tells; elsewhere 0.
+func MemoryOf(pid int) (resident, anon float64) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, 0
 	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		name, rest, _ := strings.Cut(lines.Text(), ":")
+	for line := range strings.Lines(string(data)) {
+		name, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
 		kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 64)
 		switch {
 		case err != nil:
