@@ -205,7 +205,7 @@ func TestCallsGivenUp(t *testing.T) {
 	calls["State"] = func(c context.Context) error { _, err := a.State(c); return err }
 	calls["View"] = func(c context.Context) error { return a.View(c, func(*genome.Genome) {}) }
 	calls["Since"] = func(c context.Context) error { _, _, err := a.Since(c, nil, 0, 0); return err }
-	calls["Own"] = func(c context.Context) error { _, _, err := a.Own(c, 0, nil, 0, 0); return err }
+	calls["SignedOwn"] = func(c context.Context) error { _, _, err := a.SignedOwn(c, 0, nil, 0, 0); return err }
 	calls["Writable"] = func(context.Context) error { return a.Writable() }
 	mustClose(t, a)
 	within(t, "Done", a.Done())

@@ -234,7 +234,7 @@ func TestNothingShownEarly(t *testing.T) {
 		if b, _, err := a.Since(ctx, nil, 0, 0); err != nil || len(spread(b.Ops)) != 1 {
 			t.Errorf("%s: Since shows %v, %v", step, b.Ops, err)
 		}
-		if b, next, err := a.Own(ctx, 0, nil, 0, 0); err != nil || len(spread(b.Ops)) != 1 || next != 1 {
+		if b, next, err := a.SignedOwn(ctx, 0, nil, 0, 0); err != nil || len(spread(b.Ops)) != 1 || next != 1 {
 			t.Errorf("%s: Own shows %v up to %d, %v", step, b.Ops, next, err)
 		}
 		if _, ok, _ := a.ChainAt(ctx, genome.Dot{Replica: self, Seq: 2}); ok {

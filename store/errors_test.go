@@ -190,7 +190,7 @@ func brittleLife(t *testing.T, l ledger, f folder, seed uint64, rebuild bool, fo
 		if b, _, err := a.Since(ctx, nil, 0, 0); err == nil {
 			l.saw(t, "Since", b.Ops)
 		}
-		if b, _, err := a.Own(ctx, uint64(i), nil, 3, 100); err == nil {
+		if b, _, err := a.SignedOwn(ctx, uint64(i), nil, 3, 100); err == nil {
 			l.saw(t, "Own", b.Ops)
 		}
 	}

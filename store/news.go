@@ -17,18 +17,6 @@ type Arrival struct {
 	Known bool // From says something
 }
 
-// News returns ops from behind the position afterLSN on, whoever minted them,
-// in the order of the log, in which they can be applied. What held covers is
-// left out, without reading segments that have nothing else; and so is, if want
-// is given, an op that it refuses. The rest is as with [Actor.Own].
-func (a *Actor) News(ctx context.Context, afterLSN uint64, held genome.Version, want func(Arrival) bool, maxOps, maxBytes int) (b genome.Block, next uint64, err error) {
-	c, _, err := a.news(ctx, afterLSN, held, want, maxOps, maxBytes)
-	if err == nil {
-		b, err = a.blockOf(ctx, c)
-	}
-	return b, c.next, err
-}
-
 func (a *Actor) news(ctx context.Context, afterLSN uint64, held genome.Version, want func(Arrival) bool, maxOps, maxBytes int) (*collector, *snapshot, error) {
 	return a.outbox(ctx, afterLSN, func(r genome.ReplicaID, last uint64) bool { return last > held.Get(r) }, func(e *entry) bool {
 		return want == nil || want(Arrival{LSN: e.last(), Last: genome.Dot{Replica: e.op.Dot.Replica, Seq: e.op.Last()},

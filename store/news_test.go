@@ -28,16 +28,16 @@ func TestNews(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	block, _, err := b.Own(t.Context(), 0, nil, 0, 0)
+	block, _, err := b.SignedOwn(t.Context(), 0, nil, 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Receive(t.Context(), src, block); err != nil {
+	if _, err := a.Receive(t.Context(), src, block.Block); err != nil {
 		t.Fatal(err)
 	}
 	foreign, at, calls := uint64(0), uint64(0), 0
 	for {
-		block, next, err := a.News(t.Context(), at, nil, func(n Arrival) bool {
+		block, next, err := a.SignedNews(t.Context(), at, nil, func(n Arrival) bool {
 			calls++
 			if ours := n.Last.Replica.Actor() == 1; ours != (n.Via == ViaLocal) || ours == n.Known || n.Known && n.From != 2 {
 				t.Fatalf("%+v", n)
@@ -50,7 +50,7 @@ func TestNews(t *testing.T) {
 		if next == at {
 			break
 		}
-		rec, err := c.Receive(t.Context(), src, block)
+		rec, err := c.Receive(t.Context(), src, block.Block)
 		if err != nil || rec.Pending > 0 || rec.Duplicate > 0 || len(rec.Refused) > 0 {
 			t.Fatalf("from %d on: %+v, %v", at, rec, err)
 		}
@@ -65,10 +65,10 @@ func TestNews(t *testing.T) {
 			held[i].Seq -= 6
 		}
 	}
-	if block, _, err := a.News(t.Context(), 0, held, nil, 0, 0); err != nil || len(block.Ops) != 2 || block.Ops[1].Dot.Seq != 58 {
+	if block, _, err := a.SignedNews(t.Context(), 0, held, nil, 0, 0); err != nil || len(block.Ops) != 2 || block.Ops[1].Dot.Seq != 58 {
 		t.Errorf("behind %v: %+v, %v", held, block.Ops, err)
 	}
-	block, next, err := a.News(t.Context(), 0, nil, func(n Arrival) bool { return n.Known && n.LSN > 50 }, 0, 0)
+	block, next, err := a.SignedNews(t.Context(), 0, nil, func(n Arrival) bool { return n.Known && n.LSN > 50 }, 0, 0)
 	if err != nil || next != a.LSN() {
 		t.Fatal(next, err)
 	}

@@ -298,19 +298,6 @@ func (a *Actor) since(ctx context.Context, v genome.Version, maxOps, maxBytes in
 	return c, s, err
 }
 
-// Own returns ops of this actor, under whichever of its epochs, from behind
-// the position afterLSN on, in the order of the log: the outbox. If skip is
-// given, it is asked with the last dot of an op whether to leave it out. next
-// is the position to go on from; it is afterLSN only if nothing has come since.
-// The limits are those of [Actor.Since].
-func (a *Actor) Own(ctx context.Context, afterLSN uint64, skip func(genome.Dot) bool, maxOps, maxBytes int) (b genome.Block, next uint64, err error) {
-	c, _, err := a.own(ctx, afterLSN, skip, maxOps, maxBytes)
-	if err == nil {
-		b, err = a.blockOf(ctx, c)
-	}
-	return b, c.next, err
-}
-
 func (a *Actor) own(ctx context.Context, afterLSN uint64, skip func(genome.Dot) bool, maxOps, maxBytes int) (*collector, *snapshot, error) {
 	mine := func(r genome.ReplicaID, _ uint64) bool { return r.Actor() == a.cfg.Actor }
 	return a.outbox(ctx, afterLSN, mine, func(e *entry) bool {

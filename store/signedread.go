@@ -25,7 +25,11 @@ func (a *Actor) SignedSince(ctx context.Context, v genome.Version, maxOps, maxBy
 	return b, c.full, err
 }
 
-// SignedOwn is [Actor.Own] with signed points; see [Actor.SignedSince].
+// SignedOwn returns ops of this actor, under whichever of its epochs, from behind
+// the position afterLSN on, in the order of the log: the outbox. If skip is
+// given, it is asked with the last dot of an op whether to leave it out. next
+// is the position to go on from; it is afterLSN only if nothing has come since.
+// The limits are those of [Actor.Since], the points as with [Actor.SignedSince].
 func (a *Actor) SignedOwn(ctx context.Context, afterLSN uint64, skip func(genome.Dot) bool, maxOps, maxBytes int) (b signed.Batch, next uint64, err error) {
 	ends := func(p *point) bool { return p.Replica.Actor() == a.cfg.Actor }
 	return a.signedOutbox(ctx, ends, func(maxOps, maxBytes int) (*collector, *snapshot, error) {
@@ -33,7 +37,10 @@ func (a *Actor) SignedOwn(ctx context.Context, afterLSN uint64, skip func(genome
 	}, maxOps, maxBytes)
 }
 
-// SignedNews is [Actor.News] with signed points; see [Actor.SignedSince].
+// SignedNews returns ops from behind the position afterLSN on, whoever minted
+// them, in the order of the log, in which they can be applied. What held covers
+// is left out, without reading segments that have nothing else; and so is, if
+// want is given, an op that it refuses. The rest is as with [Actor.SignedOwn].
 func (a *Actor) SignedNews(ctx context.Context, afterLSN uint64, held genome.Version, want func(Arrival) bool, maxOps, maxBytes int) (b signed.Batch, next uint64, err error) {
 	return a.signedOutbox(ctx, anyCut, func(maxOps, maxBytes int) (*collector, *snapshot, error) {
 		return a.news(ctx, afterLSN, held, want, maxOps, maxBytes)

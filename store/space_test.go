@@ -63,7 +63,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("Writable() = %v", err)
 	}
 	sameState(t, mustState(t, a), before)
-	if b, _, err := a.Own(ctx, 0, nil, 0, 0); err != nil || len(b.Ops) != 1 {
+	if b, _, err := a.SignedOwn(ctx, 0, nil, 0, 0); err != nil || len(b.Ops) != 1 {
 		t.Errorf("Own on a full disk = %v, %v", b.Ops, err)
 	}
 	if err := a.Err(); err != nil {
